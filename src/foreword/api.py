@@ -1,0 +1,45 @@
+"""The verbs of the Python API. Each is a few lines over the rooms below; nothing else lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from foreword.backbones import Backbone
+from foreword.data.sources import Source
+from foreword.methods import Method
+from foreword.tasks import Task
+from foreword.training.run import TrainedRun, prepare, train_prepared
+from foreword.training.settings import TrainingSettings
+from foreword.training.tracking import Tracker
+
+Data = Source | str | Path | Iterable[Mapping[str, Any]]
+
+
+def train(
+    backbone: Backbone,
+    method: Method,
+    task: Task[Any, Any],
+    *,
+    train: Data,
+    dev: Data,
+    tracker: Tracker | None = None,
+    **training: Any,
+) -> TrainedRun:
+    """Train a prompt and a head for one task; the best weights seen on dev are kept.
+
+    Args:
+        backbone: from `load_backbone`; left as it is by every method but fine-tuning.
+        method: such as ``PTuningV2(prompt_length=20)``.
+        task: such as ``Classification()``.
+        train, dev: a file of any format that `foreword train` reads, or dictionaries.
+        tracker: told about every event.
+        **training: fields of `TrainingSettings`, such as ``epochs=10``.
+
+    Raises:
+        DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
+    """
+    settings = TrainingSettings(**training)
+    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings)
+    return train_prepared(backbone, method, prepared, settings, tracker=tracker)

@@ -1,0 +1,21 @@
+"""A model card that a hub can show."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from foreword.artifacts.manifest import Manifest
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("foreword.artifacts", "."),
+    undefined=StrictUndefined,
+    autoescape=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def model_card(manifest: Manifest) -> str:
+    """The artifact's README.md: front matter, use, results, training data, how it was made."""
+    return _TEMPLATES.get_template("card.md.j2").render(m=manifest)

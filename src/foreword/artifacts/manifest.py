@@ -1,0 +1,107 @@
+"""What `artifact.json` says: everything about an artifact but its numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT_VERSION = 1
+
+
+class Part(BaseModel):
+    """Base of all parts: nothing unknown, nothing changed after reading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BackboneEntry(Part):
+    """The backbone an artifact was made for; see `BackboneIdentity`."""
+
+    name: str
+    revision: str | None
+    family: str
+    weights: str
+    dtype: str
+    tokenizer: str
+
+
+class Component(Part):
+    """A task or a method: its word in the table and its settings."""
+
+    type: str
+    settings: dict[str, Any]
+
+
+class DataEntry(Part):
+    """One side of the data.
+
+    Attributes:
+        files: name of each file -> sha256 of its bytes (of the records, where they were no file).
+        examples, rows: how many; an example may take several rows.
+        notes: what was done to make examples fit -> how many.
+    """
+
+    files: dict[str, str]
+    examples: int
+    rows: int
+    notes: dict[str, int]
+
+
+class MetricsEntry(Part):
+    """Scores on the dev data: fractions in [0, 1], and the counts behind them."""
+
+    main: str
+    values: dict[str, float]
+    counts: dict[str, int]
+
+
+class ParametersEntry(Part):
+    """Numbers of parameters: trained ones by part, and the backbone's own."""
+
+    prompt: int
+    head: int
+    backbone_trained: int
+    backbone: int
+
+    @property
+    def trained(self) -> int:
+        """All that was trained."""
+        return self.prompt + self.head + self.backbone_trained
+
+
+class TrainingEntry(Part):
+    """How the run went."""
+
+    seed: int
+    steps: int
+    best_step: int
+    seconds: float
+    padding: float
+    evaluations: list[dict[str, Any]]
+
+
+class FileEntry(Part):
+    """One file of the artifact."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Part):
+    """`artifact.json`."""
+
+    format: Literal["foreword-artifact"] = "foreword-artifact"
+    format_version: int
+    created: str
+    backbone: BackboneEntry
+    task: Component
+    method: Component
+    recipe: dict[str, Any]
+    max_length: int | None
+    data: dict[str, DataEntry]
+    metrics: MetricsEntry
+    parameters: ParametersEntry
+    training: TrainingEntry
+    versions: dict[str, str]
+    files: dict[str, FileEntry]

@@ -1,0 +1,1 @@
+"""From files to checked examples and padded batches; no neural network in here."""

@@ -1,0 +1,135 @@
+"""From encoded rows to padded batches of similar lengths."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""Target value that no loss counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One row for the backbone: an example, or one window of it.
+
+    Attributes:
+        input_ids: token ids, special tokens included.
+        token_type_ids: segment numbers, for families that have them.
+        targets: name -> one number, or one per token.
+        offsets: character span of each token in the text that is read back, ``(0, 0)`` elsewhere.
+        reads: per token, whether it belongs to the text that is read back.
+        words: for tagging, ``(word, token)`` pairs this row answers for.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int] | None = None
+    targets: Mapping[str, int | list[int]] = field(default_factory=dict)
+    offsets: Sequence[tuple[int, int]] = ()
+    reads: Sequence[bool] = ()
+    words: Sequence[tuple[int, int]] = ()
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows padded to one length.
+
+    Attributes:
+        input_ids: ``(B, T)`` int64.
+        attention_mask: ``(B, T)`` int64, 1 for real tokens.
+        token_type_ids: ``(B, T)`` int64 or None.
+        targets: name -> ``(B,)`` or ``(B, T)`` int64, padded with `IGNORED`.
+        indices: which encoded rows these are.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor | None
+    targets: Mapping[str, Tensor]
+    indices: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            None if self.token_type_ids is None else self.token_type_ids.to(device),
+            {name: target.to(device) for name, target in self.targets.items()},
+            self.indices,
+        )
+
+
+def collate(rows: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Batch:
+    """Pad ``rows[i] for i in indices`` on the right to their longest.
+
+    Args:
+        rows: all encoded rows.
+        indices: the rows of this batch.
+        pad_id: the tokenizer's padding id.
+    """
+    chosen = [rows[i] for i in indices]
+    length = max(len(row) for row in chosen)
+
+    def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:
+        return torch.tensor([[*value, *[fill] * (length - len(value))] for value in values])
+
+    targets: dict[str, Tensor] = {}
+    for name, first in chosen[0].targets.items():
+        values = [row.targets[name] for row in chosen]
+        targets[name] = padded(values, IGNORED) if isinstance(first, list) else torch.tensor(values)  # type: ignore[arg-type]
+    types = [row.token_type_ids for row in chosen]
+    return Batch(
+        input_ids=padded([row.input_ids for row in chosen], pad_id),
+        attention_mask=padded([[1] * len(row) for row in chosen], 0),
+        token_type_ids=None if all(t is None for t in types) else padded([t or [] for t in types], 0),
+        targets=targets,
+        indices=tuple(indices),
+    )
+
+
+def bucketed_batches(
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, pool_batches: int = 50
+) -> list[list[int]]:
+    """Shuffled batches whose rows have similar lengths.
+
+    Rows are shuffled, cut into pools, sorted by length inside each pool, cut into batches, and the
+    batches shuffled. The result depends on the arguments alone, so a run can resume inside an epoch.
+
+    Args:
+        lengths: tokens per row.
+        batch_size: rows per batch; only the last may be smaller.
+        seed, epoch: of the run.
+        pool_batches: batches per pool; more means less padding and less mixing.
+    """
+    generator = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    pool = batch_size * pool_batches
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        rows = sorted(order[start : start + pool], key=lambda i: lengths[i])
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    generator.shuffle(batches)
+    return batches
+
+
+def sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Batches in order of length, for evaluation, where order does not matter."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def padding_ratio(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
+    """Share of positions that are padding, in [0, 1)."""
+    real = sum(lengths[i] for batch in batches for i in batch)
+    total = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return 1 - real / total if total else 0.0

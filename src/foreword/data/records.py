@@ -1,0 +1,56 @@
+"""A record: one labelled or unlabelled item as it stands in a file, before any task looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from foreword.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Fields of one item, and where they came from.
+
+    Attributes:
+        fields: column or key name -> value (text for CSV and TSV; any JSON value otherwise).
+        file: path of the file as the user named it.
+        line: 1-based line the item starts on, or its 1-based number where lines mean nothing.
+    """
+
+    fields: Mapping[str, Any]
+    file: str
+    line: int
+
+    def error(self, message: str, *, field: str | None = None, hint: str | None = None) -> DataError:
+        """A `DataError` that points at this record."""
+        return DataError(message, file=self.file, line=self.line, field=field, hint=hint)
+
+    def value(self, field: str) -> Any:
+        """The value of ``field``.
+
+        Raises:
+            DataError: the record has no such field; the message lists those it has.
+        """
+        if field not in self.fields:
+            have = ", ".join(sorted(map(str, self.fields))) or "none"
+            raise self.error(
+                f"missing (this record has: {have})",
+                field=field,
+                hint="Name your own columns in the recipe, under [task.columns]",
+            )
+        return self.fields[field]
+
+    def text(self, field: str) -> str:
+        """The value of ``field``, which must be a text that is not blank.
+
+        Raises:
+            DataError: the field is missing, is not a text, or is blank.
+        """
+        value = self.value(field)
+        if not isinstance(value, str):
+            raise self.error(f"expected a text, found {type(value).__name__} {value!r:.60}", field=field)
+        if not value.strip():
+            raise self.error("is empty", field=field)
+        return value

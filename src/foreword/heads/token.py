@@ -1,0 +1,28 @@
+"""One vector per token: tagging, and the two ends of an answer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from foreword.heads.base import Head
+
+
+class TokenHead(Head):
+    """A linear layer on every token: C tags, or C = 2 for the start and end of a span.
+
+    Args:
+        hidden_size: D.
+        outputs: C.
+        dropout: before the linear layer.
+    """
+
+    def __init__(self, hidden_size: int, outputs: int, *, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden_size, outputs)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``(B, T, C)``."""
+        del mask
+        logits: Tensor = self.linear(self.dropout(hidden))
+        return logits

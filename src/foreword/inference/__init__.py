@@ -1,0 +1,1 @@
+"""Using trained prompts: one task, or many tasks in one batch."""

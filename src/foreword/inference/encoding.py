@@ -1,0 +1,58 @@
+"""Examples as rows for a backbone, with the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foreword.backbones import Backbone
+from foreword.data.batching import Encoded
+from foreword.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSet:
+    """Examples and their rows.
+
+    Attributes:
+        examples: as the task read them.
+        rows: all rows of all examples, in order.
+        rows_of: per example, the numbers of its rows.
+        notes: what had to be done to make examples fit -> how many examples.
+    """
+
+    examples: Sequence[Any]
+    rows: Sequence[Encoded]
+    rows_of: Sequence[range]
+    notes: Counter[str]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens per row."""
+        return [len(row) for row in self.rows]
+
+
+def encode_examples(
+    task: Task[Any, Any], examples: Sequence[Any], backbone: Backbone, max_length: int | None = None
+) -> EncodedSet:
+    """Encode every example for ``backbone``.
+
+    Args:
+        task: what the examples belong to.
+        examples: as `Task.read` gave them.
+        backbone: whose tokenizer is used.
+        max_length: most tokens of one row; the backbone's limit if None.
+    """
+    limit = backbone.max_length if max_length is None else min(max_length, backbone.max_length)
+    rows: list[Encoded] = []
+    rows_of: list[range] = []
+    notes: Counter[str] = Counter()
+    for example in examples:
+        encoding = task.encode(example, backbone.tokenizer, limit)
+        rows_of.append(range(len(rows), len(rows) + len(encoding.rows)))
+        rows.extend(encoding.rows)
+        if encoding.note is not None:
+            notes[encoding.note] += 1
+    return EncodedSet(examples, rows, rows_of, notes)

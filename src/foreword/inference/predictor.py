@@ -1,0 +1,84 @@
+"""Text in, answers out: one artifact, one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from foreword.artifacts.format import Artifact, load_artifact
+from foreword.backbones import Backbone, load_backbone
+from foreword.data.records import Record
+from foreword.data.sources import Source
+from foreword.inference.encoding import encode_examples
+from foreword.inference.forward import predict_encoded
+from foreword.metrics.scores import Scores
+
+
+class Predictor:
+    """A trained prompt, ready to answer.
+
+    Args:
+        artifact: read and checked.
+        backbone: to use; loaded by the name in the artifact if None. A tuned backbone's weights
+            replace those of the one given.
+        batch_size: rows per forward pass.
+    """
+
+    def __init__(self, artifact: Artifact, backbone: Backbone | None = None, batch_size: int = 32) -> None:
+        self.artifact = artifact
+        self.task = artifact.task
+        entry = artifact.manifest.backbone
+        self.backbone = backbone or load_backbone(entry.name, revision=entry.revision)
+        self.model = artifact.build_model(self.backbone)
+        self.batch_size = batch_size
+
+    def predict(self, inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answer every input, in order.
+
+        Args:
+            inputs: dictionaries with the fields the task reads, such as ``{"text": ...}``.
+        """
+        return list(self.stream(Source(items=tuple(inputs)).records()))
+
+    def stream(self, records: Iterable[Record], chunk: int = 256) -> Iterator[dict[str, Any]]:
+        """Answer records as they come, ``chunk`` at a time, order kept.
+
+        Raises:
+            DataError: a record lacks what the task reads.
+        """
+        waiting, limit = iter(records), self.artifact.manifest.max_length
+        while block := list(islice(waiting, chunk)):
+            examples = self.task.read(block, labelled=False)
+            encoded = encode_examples(self.task, examples, self.backbone, limit)
+            predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
+            for example, prediction in zip(examples, predictions, strict=True):
+                yield self.task.to_json(example, prediction)
+
+    def evaluate(self, data: Source) -> Scores:
+        """The task's metric on labelled data.
+
+        Raises:
+            DataError: naming file, line and field.
+        """
+        records = list(data.records())
+        examples = self.task.read(records, labelled=True)
+        self.task.check_labels(records, examples)
+        encoded = encode_examples(self.task, examples, self.backbone, self.artifact.manifest.max_length)
+        predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
+        return self.task.score(examples, predictions)
+
+
+def load(path: str | Path, backbone: Backbone | None = None) -> Predictor:
+    """A predictor from an artifact's folder.
+
+    Args:
+        path: the artifact, or the folder of the run that made it.
+        backbone: shared with other predictors; loaded by name if None.
+
+    Raises:
+        ArtifactError: damaged, altered, or made for another backbone.
+        BackboneError: the backbone cannot be loaded.
+    """
+    return Predictor(load_artifact(path), backbone)

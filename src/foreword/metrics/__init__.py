@@ -1,0 +1,1 @@
+"""Official definitions of the scores, counts first; no torch in here."""

@@ -1,0 +1,119 @@
+"""From a TOML file, or the name of a packaged recipe, and overrides, to a checked `Recipe`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from foreword.errors import RecipeError
+from foreword.recipes.schema import Recipe, parse_recipe
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def packaged_recipes() -> dict[str, str]:
+    """Name of every recipe in the package -> its TOML text."""
+    folder = files("foreword.recipes").joinpath("packaged")
+    found = {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return {name: found[name].read_text("utf-8") for name in sorted(found)}
+
+
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: a TOML file, or the name of a packaged recipe.
+        overrides: ``section.key=value`` each; values as TOML has them, bare words as text.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+    path = Path(recipe)
+    if path.is_file() or path.suffix == ".toml":
+        text, source, folder, name = _read(path), str(path), path.parent, path.stem
+    else:
+        packaged = packaged_recipes()
+        if str(recipe) not in packaged:
+            listed = ", ".join(packaged) or "none"
+            raise RecipeError(f"no such file, nor a packaged recipe of that name (there are: {listed})", recipe)
+        text, source, folder, name = packaged[str(recipe)], str(recipe), Path(), str(recipe)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not valid TOML: {error}", source) from error
+    for override in overrides:
+        _apply(raw, override)
+    _resolve_paths(raw, folder, source)
+    return parse_recipe(raw, name=name, source=source)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError("no such file", path) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"not UTF-8 (byte {error.start})", path) from error
+    except OSError as error:
+        raise RecipeError(f"cannot be read ({error.strerror})", path) from error
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Put one ``a.b.c=value`` into the nested tables."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise RecipeError(f"--set {override}: expected section.key=value, such as training.epochs=3")
+    table = raw
+    for key in keys[:-1]:
+        inner = table.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override}: '{key}' is not a table")
+        table = inner
+    table[keys[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
+    """Make data files relative to the recipe, and fill in environment variables."""
+    data = raw.get("data")
+    mistakes: list[str] = []
+    if isinstance(data, dict):
+        for side in ("train", "dev"):
+            value = data.get(side)
+            if isinstance(value, str):
+                data[side] = _path(value, folder, f"data.{side}", mistakes)
+            elif isinstance(value, list):
+                data[side] = [
+                    _path(item, folder, f"data.{side}", mistakes) if isinstance(item, str) else item for item in value
+                ]
+    backbone = raw.get("backbone")
+    if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith("."):
+        backbone["name"] = str(folder / name)
+    if mistakes:
+        raise RecipeError(mistakes, source)
+
+
+def _path(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
+    mistakes.extend(
+        f"{where}: the environment variable {name} is not set; it should name a folder of data"
+        for name in _names(value)
+        if name not in os.environ
+    )
+    expanded = _VARIABLE.sub(lambda m: os.environ.get(m[1] or m[2], m[0]), value)
+    return expanded if expanded.startswith("hub:") else str(folder / Path(expanded).expanduser())
+
+
+def _names(value: str) -> Iterator[str]:
+    return (match[1] or match[2] for match in _VARIABLE.finditer(value))

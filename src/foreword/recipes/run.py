@@ -1,0 +1,102 @@
+"""Run a recipe: a folder that holds its log, its checkpoint and, when done, its artifact.
+
+OUTPUT/
+  run.json                 says that the folder is ours
+  recipe.toml              the resolved recipe, every default written out
+  log.jsonl                what happened
+  checkpoint.safetensors   while it runs: everything `--resume` needs
+  artifact/                when it is done
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tomli_w
+
+from foreword.backbones import load_backbone
+from foreword.errors import OutputError
+from foreword.recipes.schema import Recipe
+from foreword.training.run import TrainedRun, prepare, train_prepared
+from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers
+
+MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
+    "run.json",
+    "recipe.toml",
+    "log.jsonl",
+    "checkpoint.safetensors",
+    "artifact",
+)
+
+
+def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None) -> TrainedRun:
+    """Train what a recipe says and write the artifact to ``output/artifact``.
+
+    Nothing is written before recipe, data and backbone are found good.
+
+    Args:
+        recipe: checked.
+        output: a folder that does not exist, is empty, or (with ``resume``) holds this run.
+        resume: go on from its checkpoint.
+        tracker: told about every event, besides the log.
+
+    Raises:
+        OutputError: the folder is not ours, or holds another run.
+        Interrupted: by Ctrl-C, after the state was saved.
+    """
+    check_output(output, resume=resume)
+    backbone = load_backbone(recipe.backbone.name, revision=recipe.backbone.revision, dtype=recipe.backbone.torch_dtype)
+    prepared = prepare(recipe.task, recipe.data.source("train"), recipe.data.source("dev"), backbone, recipe.training)
+    recipe.method.build(backbone.sites, backbone.hidden_size)  # a prompt that does not fit is told of now
+    _open_output(output, recipe)
+    resuming = resume and (output / CHECKPOINT).is_file()
+    trackers: list[Tracker] = [JSONLinesTracker(output / LOG, append=resuming)]
+    if recipe.training.tensorboard:
+        trackers.append(TensorBoardTracker(output / "tensorboard"))
+    if tracker is not None:
+        trackers.append(tracker)
+    everyone = Trackers(*trackers)
+    try:
+        run = train_prepared(
+            backbone,
+            recipe.method,
+            prepared,
+            recipe.training,
+            tracker=everyone,
+            checkpoint=output / CHECKPOINT,
+            resume=resuming,
+            recipe=recipe.to_dict(),
+        )
+    finally:
+        everyone.close()
+    run.save(output / ARTIFACT)
+    (output / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def check_output(output: Path, *, resume: bool) -> None:
+    """Refuse a folder we may not write to.
+
+    Raises:
+        OutputError: saying what to do instead.
+    """
+    if (output / ARTIFACT).exists():
+        raise OutputError(f"{output}: holds a finished run already. Choose another --output")
+    if (output / MARKER).is_file():
+        if not resume:
+            raise OutputError(f"{output}: holds an unfinished run. Go on with --resume, or choose another --output")
+        return
+    if resume:
+        raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
+
+
+def _open_output(output: Path, recipe: Recipe) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / MARKER).write_text(json.dumps({"format": "foreword-run", "name": recipe.name}) + "\n", "utf-8")
+        (output / RECIPE).write_text(tomli_w.dumps(recipe.to_dict()), "utf-8")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror})") from error

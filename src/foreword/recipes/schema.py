@@ -1,0 +1,209 @@
+"""A recipe: all that decides one run, as five tables of a TOML file.
+
+``[task]`` and ``[method]`` are the classes of the task and method tables themselves, so a new one
+brings its own settings and nothing here changes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
+
+from foreword.data.readers import FORMATS, ReadOptions
+from foreword.data.sources import Source
+from foreword.errors import RecipeError
+from foreword.methods import METHODS, Method
+from foreword.tasks import TASKS, Task
+from foreword.training.settings import TrainingSettings
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Table(BaseModel):
+    """Base of the recipe's own tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BackboneTable(Table):
+    """``[backbone]``: which pretrained model."""
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """A hub name, or a folder written by save_pretrained."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the frozen weights; what is trained stays float32."""
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """``dtype`` as torch has it."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
+
+class DataTable(Table):
+    """``[data]``: which files, and how to read them."""
+
+    train: tuple[str, ...]
+    """File, or list of files, to train on. Relative to the recipe; $NAME is taken from the environment."""
+    dev: tuple[str, ...]
+    """File, or list of files, to evaluate on while training."""
+    format: str = "auto"
+    """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
+    token_column: int = 0
+    """conll: column of the word, counted from 0; negative counts from the end."""
+    tag_column: int = -1
+    """conll: column of the tag."""
+    separator: str | None = None
+    """conll: what separates columns; any white space when left out."""
+    quoting: bool | None = None
+    """csv, tsv: whether '"' quotes a value; yes for csv and no for tsv when left out."""
+    train_split: str = "train"
+    """datasets: name of the split to train on."""
+    dev_split: str = "validation"
+    """datasets: name of the split to evaluate on."""
+    train_limit: PositiveInt | None = None
+    """Train on so many of the first examples only."""
+
+    @field_validator("train", "dev", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in {"auto", *FORMATS}:
+            raise ValueError(f"'{value}' is not one of auto, {', '.join(FORMATS)}")
+        return value
+
+    def source(self, side: Literal["train", "dev"]) -> Source:
+        """The files of one side."""
+        options = ReadOptions(
+            token_column=self.token_column,
+            tag_column=self.tag_column,
+            separator=self.separator,
+            quoting=self.quoting,
+            split=self.train_split if side == "train" else self.dev_split,
+        )
+        limit = self.train_limit if side == "train" else None
+        return Source(files=getattr(self, side), format=self.format, options=options, limit=limit)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe."""
+
+    name: str
+    backbone: BackboneTable
+    task: Task[Any, Any]
+    data: DataTable
+    method: Method
+    training: TrainingSettings
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved recipe, every default written out, as plain values without None."""
+        tables = {
+            "backbone": self.backbone.model_dump(mode="json", exclude_none=True),
+            "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
+            "data": self.data.model_dump(mode="json", exclude_none=True),
+            "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
+            "training": self.training.model_dump(mode="json", exclude_none=True),
+        }
+        return {"name": self.name, **tables}
+
+
+SECTIONS = ("name", "backbone", "task", "data", "method", "training")
+
+
+def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None) -> Recipe:
+    """Check a recipe as it came out of TOML and report every mistake at once.
+
+    Args:
+        raw: the tables.
+        name: what to call the run if the recipe does not say.
+        source: the file, for messages.
+
+    Raises:
+        RecipeError: with one sentence per mistake.
+    """
+    mistakes = [_unknown(key, "", SECTIONS) for key in raw if key not in SECTIONS]
+    tables: dict[str, Mapping[str, Any]] = {}
+    for section in SECTIONS[1:]:
+        table = raw.get(section, {})
+        if isinstance(table, Mapping):
+            tables[section] = table
+        else:
+            mistakes.append(f"{section}: expected a table, as in [{section}]")
+            tables[section] = {}
+    if not isinstance(raw.get("name", ""), str):
+        mistakes.append("name: expected a text")
+    parts = {
+        "backbone": _check(BackboneTable, tables["backbone"], "backbone", mistakes),
+        "task": _check_typed(TASKS, tables["task"], "task", mistakes),
+        "data": _check(DataTable, tables["data"], "data", mistakes),
+        "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
+        "training": _check(TrainingSettings, tables["training"], "training", mistakes),
+    }
+    if mistakes:
+        raise RecipeError(mistakes, source)
+    return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+
+
+def _check_typed(
+    table: Mapping[str, type[ModelT]],
+    raw: Mapping[str, Any],
+    section: str,
+    mistakes: list[str],
+    default: str | None = None,
+) -> ModelT | None:
+    """A section whose ``type`` picks the class that checks the rest."""
+    kind = raw.get("type", default)
+    if kind not in table:
+        said = f"'{kind}' is not" if kind is not None else "is missing; expected"
+        close = difflib.get_close_matches(str(kind), table, n=1)
+        guess = f". Did you mean '{close[0]}'?" if close else ""
+        mistakes.append(f"{section}.type: {said} one of {', '.join(table)}{guess}")
+        return None
+    return _check(table[kind], {k: v for k, v in raw.items() if k != "type"}, section, mistakes)
+
+
+def _check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: list[str]) -> ModelT | None:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        mistakes.extend(_mistake(model, section, one) for one in error.errors())
+        return None
+
+
+def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
+    """One pydantic error as a sentence with the dotted path, without pydantic's own words for branches."""
+    path = [str(step) for step in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        return _unknown(path[-1], ".".join([section, *path[:-1]]), _fields(model, path[:-1]))
+    known = [step for step in path if step in _fields(model, []) or step.isdigit() or path.index(step) == 0]
+    where = ".".join([section, *known])
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')} (found {error['input']!r:.60})"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:
+    """Names of the fields at ``path`` inside ``model``."""
+    for step in path:
+        inner = model.model_fields[step].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return tuple(model.model_fields)
+
+
+def _unknown(key: str, where: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
+    return f"{f'{where}.' if where else ''}{key}: unknown key; {hint}"

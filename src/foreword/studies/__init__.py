@@ -1,0 +1,1 @@
+"""Comparisons and demonstrations built on training and inference."""

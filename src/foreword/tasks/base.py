@@ -1,0 +1,121 @@
+"""What a task is: a vertical slice of a few verbs that never learns that prompts exist.
+
+    records --read--> examples --encode--> rows --(backbone, head)--> logits
+    logits  --decode--> predictions --score--> Scores
+
+A task is a frozen pydantic model, so the same class is the recipe's ``[task]`` table, the Python
+API's constructor, and what an artifact records, the labels found in the data among it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from foreword.data.batching import Encoded
+from foreword.data.records import Record
+from foreword.heads import Head
+from foreword.metrics.scores import Scores
+
+ExampleT = TypeVar("ExampleT")
+PredictionT = TypeVar("PredictionT")
+
+
+class Columns(BaseModel):
+    """Base of the ``[task.columns]`` tables: our name for a field -> the user's name for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One example as rows for the backbone.
+
+    Attributes:
+        rows: one, or several windows.
+        note: what had to be done to make it fit ("truncated", "windowed", ...), counted and reported.
+    """
+
+    rows: tuple[Encoded, ...]
+    note: str | None = None
+
+
+class Task(BaseModel, Generic[ExampleT, PredictionT]):
+    """Settings and behaviour of one kind of task.
+
+    Attributes:
+        name: the word for it in recipes and artifacts.
+        summary: one line for `foreword tasks`.
+        labels: class or type names in the order of the head's outputs; found from the data if None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    labels: tuple[str, ...] | None = None
+    """Label names, in the order of the head's outputs. Found from the training data when left out."""
+
+    def read(self, records: Iterable[Record], *, labelled: bool) -> list[ExampleT]:
+        """Check records and understand them.
+
+        Args:
+            records: as a reader gives them.
+            labelled: whether labels must be there (training, evaluation) or may be missing.
+
+        Raises:
+            DataError: naming file, line and field.
+        """
+        raise NotImplementedError
+
+    def with_labels_from(self, examples: Sequence[ExampleT]) -> Self:
+        """The same task with its labels found from training examples, where it has any."""
+        del examples
+        return self
+
+    def check_labels(self, records: Sequence[Record], examples: Sequence[ExampleT]) -> None:
+        """Refuse labelled examples whose labels this task does not know.
+
+        Raises:
+            DataError: naming the first such example and all unknown labels.
+        """
+        del records, examples
+
+    def encode(self, example: ExampleT, tokenizer: Any, max_length: int) -> Encoding:
+        """Rows of at most ``max_length`` tokens, with targets where the example has labels."""
+        raise NotImplementedError
+
+    def head(self, hidden_size: int) -> Head:
+        """A fresh head for this task."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Mean loss in nats over the targets that count."""
+        raise NotImplementedError
+
+    def decode(self, example: ExampleT, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> PredictionT:
+        """What the logits of an example's rows say.
+
+        Args:
+            example: as read.
+            rows: its encoded rows.
+            logits: per row, without padding: ``(C,)`` or ``(T, C)``, float32 on the CPU.
+        """
+        raise NotImplementedError
+
+    def score(self, examples: Sequence[ExampleT], predictions: Sequence[PredictionT]) -> Scores:
+        """The task's official metric over labelled examples."""
+        raise NotImplementedError
+
+    def to_json(self, example: ExampleT, prediction: PredictionT) -> dict[str, Any]:
+        """A prediction as one line of `foreword predict`."""
+        raise NotImplementedError
+
+    def answer_key(self, prediction: PredictionT) -> str:
+        """What 'the same answer' means, for the warning about constant predictions."""
+        raise NotImplementedError

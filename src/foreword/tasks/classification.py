@@ -1,0 +1,158 @@
+"""Classification of single texts and of text pairs.
+
+Source: Liu et al. 2022, section 3.3 ('Classification Head'): a randomly initialized head on the
+encoder's output instead of a verbalizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foreword.data.batching import Encoded
+from foreword.data.examples import TextExample
+from foreword.data.records import Record
+from foreword.heads import PooledHead, Pooling
+from foreword.metrics.classification import classification_scores
+from foreword.metrics.scores import Scores
+from foreword.tasks.base import Columns, Encoding, Task
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPrediction:
+    """A label and the probability of every label, in [0, 1]."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+class ClassificationColumns(Columns):
+    """Which fields hold what."""
+
+    text: str = "text"
+    """The text, or the first of a pair."""
+    pair: str | None = None
+    """The second text of a pair; none for single texts."""
+    label: str = "label"
+    """The label: any text, whole number or truth value."""
+    id: str = "id"
+    """A name for the example, if the data has one."""
+
+
+class Classification(Task[TextExample, LabelPrediction]):
+    """One label per text, or per pair of texts."""
+
+    name: ClassVar[str] = "classification"
+    summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, macro F1"
+
+    columns: ClassificationColumns = ClassificationColumns()
+    """Names of the fields in the user's files."""
+    pooling: Pooling = "mean"
+    """Read the 'mean' of the tokens, or the 'first' one ([CLS])."""
+    hidden_layer: bool = False
+    """Whether the head has a trained tanh layer (D x D) before its linear one, as BERT's pooler."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in the head."""
+
+    def read(self, records: Iterable[Record], *, labelled: bool) -> list[TextExample]:
+        """One example per record."""
+        return [self._example(number, record, labelled) for number, record in enumerate(records)]
+
+    def _example(self, number: int, record: Record, labelled: bool) -> TextExample:
+        label = None
+        if labelled or self.columns.label in record.fields:
+            label = _label_text(record, self.columns.label)
+        return TextExample(
+            id=str(record.fields.get(self.columns.id, number)),
+            text=record.text(self.columns.text),
+            pair=None if self.columns.pair is None else record.text(self.columns.pair),
+            label=label,
+        )
+
+    def with_labels_from(self, examples: Sequence[TextExample]) -> Self:
+        """All labels that occur, sorted; numbers by value."""
+        if self.labels is not None:
+            return self
+        found = {example.label for example in examples if example.label is not None}
+        ordered = sorted(found, key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label))
+        return self.model_copy(update={"labels": tuple(ordered)})
+
+    def check_labels(self, records: Sequence[Record], examples: Sequence[TextExample]) -> None:
+        """Refuse a label that training never saw."""
+        known = set(self.labels or ())
+        unknown = sorted({example.label for example in examples if example.label} - known)
+        for record, example in zip(records, examples, strict=True):
+            if example.label in unknown:
+                raise record.error(
+                    f"label '{example.label}' does not occur in the training data"
+                    + (f" (nor do {len(unknown) - 1} others)" if len(unknown) > 1 else ""),
+                    field=self.columns.label,
+                    hint=f"Known labels: {', '.join(sorted(known))}",
+                )
+
+    def encode(self, example: TextExample, tokenizer: Any, max_length: int) -> Encoding:
+        """One row; a text that is too long loses its end, the longer of a pair first."""
+        texts = (example.text,) if example.pair is None else (example.text, example.pair)
+        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
+        truncated = any(part.overflowing for part in encoded.encodings)
+        targets = {}
+        if example.label is not None and self.labels is not None and example.label in self.labels:
+            targets["label"] = self.labels.index(example.label)
+        row = Encoded(input_ids=encoded["input_ids"], token_type_ids=encoded.get("token_type_ids"), targets=targets)
+        return Encoding((row,), "truncated" if truncated else None)
+
+    def head(self, hidden_size: int) -> PooledHead:
+        """A pooled head with one output per label."""
+        return PooledHead(
+            hidden_size,
+            len(self.labels or ()),
+            pooling=self.pooling,
+            hidden_layer=self.hidden_layer,
+            dropout=self.dropout,
+        )
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy over rows; ``logits`` is ``(B, C)``."""
+        return torch.nn.functional.cross_entropy(logits.float(), targets["label"])
+
+    def decode(self, example: TextExample, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> LabelPrediction:
+        """The most probable label."""
+        del example, rows
+        probabilities = logits[0].softmax(-1).tolist()
+        named = dict(zip(self.labels or (), probabilities, strict=True))
+        return LabelPrediction(max(named, key=named.__getitem__), named)
+
+    def score(self, examples: Sequence[TextExample], predictions: Sequence[LabelPrediction]) -> Scores:
+        """Accuracy and macro F1."""
+        return classification_scores([e.label or "" for e in examples], [p.label for p in predictions])
+
+    def to_json(self, example: TextExample, prediction: LabelPrediction) -> dict[str, Any]:
+        """Label, its probability, and those of all labels."""
+        return {
+            "id": example.id,
+            "label": prediction.label,
+            "probability": round(prediction.probabilities[prediction.label], 6),
+            "probabilities": {label: round(p, 6) for label, p in prediction.probabilities.items()},
+        }
+
+    def answer_key(self, prediction: LabelPrediction) -> str:
+        """The label."""
+        return prediction.label
+
+
+def _label_text(record: Record, field: str) -> str:
+    """A label as text: true/false for truth values, digits for whole numbers."""
+    value = record.value(field)
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str() if value.strip():
+            return value
+    raise record.error(f"expected a label (text, whole number or truth value), found {value!r:.60}", field=field)

@@ -1,0 +1,1 @@
+"""Learning: settings, loop, schedules, checkpoints, tracking."""

@@ -1,0 +1,297 @@
+"""The training loop: step, accumulate, clip, evaluate, keep the best, stop. It names no method and no task."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from foreword.data.batching import Batch, bucketed_batches, collate, padding_ratio
+from foreword.errors import ForewordError
+from foreword.inference.encoding import EncodedSet
+from foreword.inference.forward import predict_encoded
+from foreword.metrics.scores import Scores
+from foreword.model import PromptedModel
+from foreword.tasks import Task
+from foreword.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from foreword.training.schedules import rate_factor
+from foreword.training.settings import TrainingSettings
+from foreword.training.tracking import Tracker
+
+
+class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
+    """The run was stopped by a signal, after its state was saved.
+
+    Args:
+        checkpoint: where, or None if the run keeps none.
+        step: optimizer steps done.
+    """
+
+    code = "training.interrupted"
+
+    def __init__(self, checkpoint: Path | None, step: int) -> None:
+        self.checkpoint, self.step = checkpoint, step
+        saved = f"; saved to {checkpoint}" if checkpoint else ""
+        super().__init__(f"stopped after {step} steps{saved}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. The model holds the best weights seen on dev.
+
+    Attributes:
+        scores: of the best evaluation.
+        predictions: of the best weights on dev, in order.
+        progress: evaluations, steps, seconds.
+        padding: share of padded positions in an epoch of training, in [0, 1).
+    """
+
+    scores: Scores
+    predictions: list[Any]
+    progress: Progress
+    padding: float
+
+
+class Trainer:
+    """Trains one model for one task.
+
+    Args:
+        model: what is trained.
+        task: whose loss and score are used.
+        settings: how.
+        train, dev: encoded examples.
+        tracker: told about every event.
+        checkpoint: file to keep the run's state in, or None to keep none.
+        recipe: digest of recipe and data, to refuse a foreign checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: PromptedModel,
+        task: Task[Any, Any],
+        settings: TrainingSettings,
+        *,
+        train: EncodedSet,
+        dev: EncodedSet,
+        tracker: Tracker,
+        checkpoint: Path | None = None,
+        recipe: str = "",
+    ) -> None:
+        self.model, self.task, self.settings = model, task, settings
+        self.train, self.dev, self.tracker = train, dev, tracker
+        self.checkpoint, self.recipe = checkpoint, recipe
+        self.accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+        model.to(self.accelerator.device)
+        model.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
+        if settings.gradient_checkpointing:
+            model.backbone.gradient_checkpointing()
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=True)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
+        self._stop = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the data."""
+        return math.ceil(math.ceil(len(self.train.rows) / self.settings.batch_size) / self.settings.accumulation_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, if it is not stopped early."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    def resume(self) -> None:
+        """Take up a run where its checkpoint left it.
+
+        Raises:
+            CheckpointError: there is none, or it is not this run's.
+        """
+        if self.checkpoint is None:
+            raise ValueError("this trainer keeps no checkpoint")
+        found = load_checkpoint(self.checkpoint, self.recipe)
+        self.model.load_state(found.group("state"))
+        self.best = found.group("best") or None
+        found.restore_optimizer(self.optimizer)
+        self.progress = found.progress
+        found.restore_random()
+
+    def fit(self) -> Outcome:
+        """Train to the end or until it stops getting better; leave the best weights in the model.
+
+        Raises:
+            Interrupted: on SIGINT or SIGTERM, after the state was saved.
+        """
+        start = {"steps": self.total_steps, "rows": len(self.train.rows), "resumed_at": self.progress.step}
+        self.tracker.event("start", self.progress.step, start)
+        with self._signals():
+            while self.progress.epoch < self.settings.epochs and not self._stale:
+                self._epoch()
+        if self.best is not None:
+            self.model.load_state(self.best)
+        scores, predictions = self.evaluate()
+        end = {**scores.values, "best_step": self.progress.best_step, "seconds": self.progress.seconds}
+        self.tracker.event("end", self.progress.step, end)
+        return Outcome(scores, predictions, self.progress, padding_ratio(self.train.lengths, self._batches(0)))
+
+    @property
+    def _stale(self) -> bool:
+        patience = self.settings.early_stopping_patience
+        return patience is not None and self.progress.stale >= patience
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        return bucketed_batches(self.train.lengths, self.settings.batch_size, seed=self.settings.seed, epoch=epoch)
+
+    def _epoch(self) -> None:
+        progress, parts = self.progress, self.settings.accumulation_steps
+        batches = self._batches(progress.epoch)
+        while progress.batch < len(batches):
+            self._step(batches[progress.batch : progress.batch + parts])
+            progress.batch = min(progress.batch + parts, len(batches))
+            over = progress.batch == len(batches)
+            if over:
+                progress.epoch, progress.batch = progress.epoch + 1, 0
+            every = self.settings.evaluate_every_steps
+            if (progress.step % every == 0 or self._finished) if every else over:
+                self._evaluate_and_save()
+            if self._stop:
+                self._save()
+                raise Interrupted(self.checkpoint, progress.step)
+            if over or self._stale:
+                return
+
+    @property
+    def _finished(self) -> bool:
+        return self.progress.epoch >= self.settings.epochs
+
+    def _step(self, parts: list[list[int]]) -> None:
+        """One optimizer step over the rows of ``parts``."""
+        began = time.perf_counter()
+        self.model.train()
+        factor = rate_factor(self.settings, self.progress.step, self.total_steps, self.steps_per_epoch)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        rows = sum(map(len, parts))
+        total, tokens = 0.0, 0
+        for indices in parts:
+            batch = self._collate(indices)
+            with self.accelerator.autocast():
+                logits = self.model(batch)
+            loss = self.task.loss(logits, batch.targets) * (len(indices) / rows)
+            self.accelerator.backward(loss)
+            total += loss.item()
+            tokens += int(batch.attention_mask.sum())
+        if not math.isfinite(total):
+            raise ForewordError(
+                f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
+                "training.precision = 'float32'"
+            )
+        if self.settings.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._account(total, tokens, time.perf_counter() - began, factor)
+
+    def _collate(self, indices: list[int]) -> Batch:
+        batch = collate(self.train.rows, indices, self.model.backbone.tokenizer.pad_token_id)
+        return batch.to(self.accelerator.device)
+
+    def _account(self, loss: float, tokens: int, seconds: float, factor: float) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += tokens
+        progress.seconds += seconds
+        progress.loss_sum += loss
+        progress.loss_count += 1
+        values = {
+            "loss": loss,
+            "rate": self.base_rates[0] * factor,
+            "tokens_per_second": progress.tokens / progress.seconds,
+            "epoch": progress.epoch,
+        }
+        self.tracker.event("step", progress.step, values)
+
+    def evaluate(self) -> tuple[Scores, list[Any]]:
+        """Score the model as it is on dev."""
+        bf16 = self.settings.precision == "bf16"
+        predictions = predict_encoded(self.model, self.task, self.dev, bf16=bf16)
+        return self.task.score(self.dev.examples, predictions), predictions
+
+    def _evaluate_and_save(self) -> None:
+        progress = self.progress
+        began = time.perf_counter()
+        scores, _ = self.evaluate()
+        progress.seconds += time.perf_counter() - began
+        better = progress.best_value is None or scores.main_value > progress.best_value
+        if better:
+            progress.best_value, progress.best_step, progress.stale = scores.main_value, progress.step, 0
+            self.best = self.model.state()
+        else:
+            progress.stale += 1
+        entry = {
+            "epoch": progress.epoch,
+            "train_loss": progress.loss_sum / max(progress.loss_count, 1),
+            **scores.values,
+            "main": scores.main,
+            "best": better,
+            "seconds": progress.seconds,
+        }
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        progress.evaluations.append({"step": progress.step, **entry})
+        self.tracker.event("evaluation", progress.step, entry)
+        self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            save_checkpoint(
+                self.checkpoint,
+                recipe=self.recipe,
+                progress=self.progress,
+                state=self.model.state(),
+                best=self.best,
+                optimizer=self.optimizer,
+            )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Finish the step in progress before giving way to Ctrl-C or a polite kill."""
+
+        def ask_to_stop(number: int, frame: object) -> None:
+            del number, frame
+            self._stop = True
+
+        try:
+            before = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread (a notebook's worker): signals are not ours to take
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def parameter_groups(model: PromptedModel, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """AdamW groups: prompt or backbone at the method's rate, the head at its own.
+
+    Biases and normalization weights are not decayed, and neither is a prompt.
+    """
+    rate = settings.learning_rate or model.method.default_learning_rate
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.trainable():
+        part = name.split(".", 1)[0]
+        lr = settings.head_learning_rate if part == "head" else rate
+        decay = settings.weight_decay if part != "prompt" and parameter.dim() > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    # The method's own group first: its rate is the one shown while training.
+    ordered = sorted(groups.items(), key=lambda item: item[0][0] == settings.head_learning_rate)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in ordered]

@@ -1,0 +1,217 @@
+"""One run from data to a trained, scored, saveable model."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foreword.artifacts.format import backbone_entry, save_artifact
+from foreword.artifacts.manifest import (
+    FORMAT_VERSION,
+    BackboneEntry,
+    Component,
+    DataEntry,
+    Manifest,
+    MetricsEntry,
+    ParametersEntry,
+    TrainingEntry,
+)
+from foreword.backbones import Backbone
+from foreword.data.sources import Source
+from foreword.errors import DataError
+from foreword.inference.encoding import EncodedSet, encode_examples
+from foreword.methods import Method
+from foreword.model import PromptedModel
+from foreword.tasks import Task
+from foreword.training.loop import Outcome, Trainer
+from foreword.training.settings import TrainingSettings
+from foreword.training.tracking import Tracker, Trackers
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked, encoded data for one run.
+
+    Attributes:
+        task: with its labels.
+        train, dev: encoded examples.
+        entries: what the artifact will say of the data.
+    """
+
+    task: Task[Any, Any]
+    train: EncodedSet
+    dev: EncodedSet
+    entries: Mapping[str, DataEntry]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What had to be done to make examples fit, in words."""
+        return [
+            f"{side}: {count} of {self.entries[side].examples} examples {note}"
+            for side in ("train", "dev")
+            for note, count in self.entries[side].notes.items()
+        ]
+
+
+def prepare(
+    task: Task[Any, Any], train: Source, dev: Source, backbone: Backbone, settings: TrainingSettings
+) -> Prepared:
+    """Read, check and encode both sides of the data.
+
+    Raises:
+        DataError: naming file, line and field.
+    """
+    train_examples = task.read(train.records(), labelled=True)
+    task = task.with_labels_from(train_examples)
+    dev_records = list(dev.records())
+    dev_examples = task.read(dev_records, labelled=True)
+    task.check_labels(dev_records, dev_examples)
+    for side, source, examples in (("train", train, train_examples), ("dev", dev, dev_examples)):
+        if not examples:
+            raise DataError(f"no {side} examples", file=", ".join(source.files) or None)
+    encoded = [encode_examples(task, e, backbone, settings.max_length) for e in (train_examples, dev_examples)]
+    entries = {
+        side: DataEntry(files=source.digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes))
+        for side, source, one in (("train", train, encoded[0]), ("dev", dev, encoded[1]))
+    }
+    return Prepared(task, encoded[0], encoded[1], entries)
+
+
+@dataclass
+class TrainedRun:
+    """A finished run: the model with its best weights, and how it came to be."""
+
+    model: PromptedModel
+    prepared: Prepared
+    settings: TrainingSettings
+    outcome: Outcome
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know: fitted examples, and answers that never vary."""
+        return [*self.prepared.warnings, *self._constant()]
+
+    def _constant(self) -> list[str]:
+        task, predictions = self.prepared.task, self.outcome.predictions
+        answers = Counter(task.answer_key(prediction) for prediction in predictions)
+        if len(predictions) < 2 or len(answers) > 1:
+            return []
+        (answer,) = answers
+        return [
+            f"the model gives the same answer ('{answer}') to all {len(predictions)} dev examples: it has learned "
+            "nothing yet. Try a higher training.learning_rate (3e-2 for direct prompts), more training.epochs, a "
+            "longer method.prompt_length, or task.pooling = 'first'"
+        ]
+
+    def manifest(self) -> Manifest:
+        """Everything the artifact says of itself, but its files."""
+        model, outcome = self.model, self.outcome
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
+        return Manifest(
+            format_version=FORMAT_VERSION,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            backbone=BackboneEntry(**backbone_entry(model.backbone)),
+            task=_component(self.prepared.task),
+            method=_component(model.method),
+            recipe=dict(self.recipe),
+            max_length=self.settings.max_length,
+            data=dict(self.prepared.entries),
+            metrics=MetricsEntry(**outcome.scores.to_json()),
+            parameters=ParametersEntry(
+                prompt=counts.get("prompt", 0),
+                head=counts["head"],
+                backbone_trained=counts.get("backbone", 0),
+                backbone=model.backbone.parameter_count,
+            ),
+            training=TrainingEntry(
+                seed=self.settings.seed,
+                steps=outcome.progress.step,
+                best_step=outcome.progress.best_step,
+                seconds=round(outcome.progress.seconds, 3),
+                padding=round(outcome.padding, 4),
+                evaluations=outcome.progress.evaluations,
+            ),
+            versions=_versions(),
+            files={},
+        )
+
+    def save(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write the artifact.
+
+        Raises:
+            OutputError: something else is there.
+        """
+        save_artifact(Path(path), self.model, self.manifest(), replace=replace)
+
+
+def train_prepared(
+    backbone: Backbone,
+    method: Method,
+    prepared: Prepared,
+    settings: TrainingSettings,
+    *,
+    tracker: Tracker | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    recipe: Mapping[str, Any] | None = None,
+) -> TrainedRun:
+    """Train a fresh prompt and head on prepared data.
+
+    Args:
+        backbone: trained in place by methods that tune it.
+        method: how to adapt it.
+        prepared: checked, encoded data.
+        settings: how to train.
+        tracker: told about every event.
+        checkpoint: file to keep the run's state in.
+        resume: take the run up from that file.
+        recipe: recorded in the artifact.
+    """
+    recipe = recipe or {
+        "method": method.model_dump(mode="json"),
+        "training": settings.model_dump(mode="json"),
+    }
+    backbone_entry(backbone)  # its identity is taken before any weight can change
+    torch.manual_seed(settings.seed)
+    model = PromptedModel(backbone, method, prepared.task.head(backbone.hidden_size))
+    trainer = Trainer(
+        model,
+        prepared.task,
+        settings,
+        train=prepared.train,
+        dev=prepared.dev,
+        tracker=tracker or Trackers(),
+        checkpoint=checkpoint,
+        recipe=run_digest(recipe, prepared, backbone),
+    )
+    if resume:
+        trainer.resume()
+    outcome = trainer.fit()
+    return TrainedRun(model, prepared, settings, outcome, recipe)
+
+
+def run_digest(recipe: Mapping[str, Any], prepared: Prepared, backbone: Backbone) -> str:
+    """sha256 over all that decides a run's numbers: recipe, data and backbone."""
+    data = {side: entry.model_dump(mode="json") for side, entry in prepared.entries.items()}
+    text = json.dumps([recipe, data, backbone_entry(backbone)], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def _component(settings: Task[Any, Any] | Method) -> Component:
+    return Component(type=settings.name, settings=settings.model_dump(mode="json"))
+
+
+def _versions() -> dict[str, str]:
+    names = ("foreword", "torch", "transformers", "accelerate", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,62 @@
+"""How a model is trained: the recipe's ``[training]`` table. Defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+Probability = Field(default=0.0, ge=0, lt=1)
+
+
+class TrainingSettings(BaseModel):
+    """Settings of one training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: PositiveInt = 20
+    """Passes over the training data."""
+    batch_size: PositiveInt = 16
+    """Rows per step (per accumulation part, if accumulated)."""
+    accumulation_steps: PositiveInt = 1
+    """Parts whose gradients are added up before one step of the optimizer."""
+    max_length: PositiveInt | None = None
+    """Most tokens of one row; the backbone's own limit when left out."""
+    learning_rate: PositiveFloat | None = None
+    """Of the prompt, or of the backbone when fine-tuning. The method's own default when left out."""
+    head_learning_rate: PositiveFloat = 1e-3
+    """Of the head. Fine-tuning trains the head at this rate too."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's decoupled decay, for the backbone's matrices and the head; prompts are never decayed."""
+    schedule: Literal["linear", "constant", "cosine", "exponential"] = "linear"
+    """How the rate falls after warmup; 'exponential' multiplies by exponential_decay once per epoch."""
+    exponential_decay: float = Field(default=0.95, gt=0, le=1)
+    """Factor per epoch of the exponential schedule (0.95 in the code of P-Tuning v2)."""
+    warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
+    """Share of all steps during which the rate rises from zero."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Gradients are scaled down to this norm; none when left out."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 computes in bfloat16 where that is safe; what is trained stays float32."""
+    backbone_dropout: float = Probability
+    """Dropout of hidden states inside the backbone while training, also when it is frozen."""
+    attention_dropout: float = Probability
+    """Dropout of attention weights while training. Costs much speed."""
+    evaluate_every_steps: PositiveInt | None = None
+    """Evaluate on dev every so many steps; each epoch when left out."""
+    early_stopping_patience: PositiveInt | None = None
+    """Stop after so many evaluations without a better dev score."""
+    seed: NonNegativeInt = 11
+    """Of initialization, dropout and order."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    tensorboard: bool = False
+    """Also write the log for TensorBoard (pip install 'foreword[tensorboard]')."""
