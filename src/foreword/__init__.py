@@ -1,14 +1,21 @@
 """Foreword: adapt one frozen transformer to many tasks with a small foreword of learned vectors each."""
 
-from foreword.api import train
-from foreword.backbones import Backbone, load_backbone
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from foreword.errors import ForewordError
-from foreword.inference.mixed import MixedPredictor
-from foreword.inference.predictor import Predictor, load
-from foreword.methods import FineTuning, HeadOnly, PTuningV2
-from foreword.recipes import Recipe, load_recipe, run_recipe
-from foreword.tasks import NER, QA, Classification
-from foreword.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from foreword.api import train
+    from foreword.backbones import Backbone, load_backbone
+    from foreword.inference.mixed import MixedPredictor
+    from foreword.inference.predictor import Predictor, load
+    from foreword.methods import FineTuning, HeadOnly, PTuningV2
+    from foreword.recipes import Recipe, load_recipe, run_recipe
+    from foreword.tasks import NER, QA, Classification
+    from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
 
@@ -31,3 +38,26 @@ __all__ = [
     "run_recipe",
     "train",
 ]
+
+_HOMES = {
+    "foreword.api": ("train",),
+    "foreword.backbones": ("Backbone", "load_backbone"),
+    "foreword.inference.mixed": ("MixedPredictor",),
+    "foreword.inference.predictor": ("Predictor", "load"),
+    "foreword.methods": ("FineTuning", "HeadOnly", "PTuningV2"),
+    "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
+    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.training.settings": ("TrainingSettings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for, so that `foreword --help` does not wait for torch."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'foreword' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foreword.backbones.attention import KEYWORD, PrefixCall, find_sites
+from foreword.backbones.dropout import ByteDropout, use_byte_dropout
 from foreword.backbones.fingerprint import tokenizer_digest, weights_digest
 from foreword.errors import BackboneError
 from foreword.injection import Injection, Site, SiteShape
@@ -25,7 +26,7 @@ class BackboneIdentity:
         family: `transformers` model type, such as "bert".
         weights: sha256 over names, shapes and bytes of all weights.
         dtype: of the weights, such as "float32".
-        tokenizer: sha256 of the tokenizer's serialized form.
+        tokenizer: sha256 of the tokenizer's serialized form, without the settings of its last call.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Backbone(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name, self.revision, self.family, self.max_length = name, revision, family, max_length
+        use_byte_dropout(model)
         found = find_sites(model)
         if not found or len({module for module, _ in found}) < len(found):
             raise BackboneError(
@@ -67,7 +69,8 @@ class Backbone(nn.Module):
             module: Site("encoder", layer) for layer, (module, _) in enumerate(found)
         }
         self.sites: dict[Site, SiteShape] = {Site("encoder", layer): shape for layer, (_, shape) in enumerate(found)}
-        self.hidden_dropout = self.attention_dropout = 0.0
+        self._recomputes = False
+        self.regularize()
         self.freeze()
 
     @property
@@ -112,13 +115,18 @@ class Backbone(nn.Module):
         """
         self.hidden_dropout, self.attention_dropout = hidden, attention
         for module in self.model.modules():
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, ByteDropout):
                 module.p = hidden
 
     def train(self, mode: bool = True) -> Backbone:
-        """Enter or leave training mode; without dropout the frozen model always evaluates."""
+        """Enter or leave training mode.
+
+        Without dropout the model always evaluates, unless it recomputes activations: transformers
+        does so in training mode only, and then no dropout is there to change a result.
+        """
         super().train(mode)
-        self.model.train(mode and (self.hidden_dropout > 0 or self.attention_dropout > 0))
+        drops = self.hidden_dropout > 0 or self.attention_dropout > 0
+        self.model.train(mode and (drops or self._recomputes))
         return self
 
     def forward(
@@ -148,6 +156,7 @@ class Backbone(nn.Module):
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade compute for memory by recomputing activations in the backward pass."""
+        self._recomputes = enabled
         if enabled:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         else:

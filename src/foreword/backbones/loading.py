@@ -80,6 +80,8 @@ def load_backbone(
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise BackboneError(f"{name}: its weights file lacks {len(report['missing_keys'])} tensors ({missing}, ...)")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where no file is
+        raise BackboneError(f"{name}: has no tokenizer, or one without a vocabulary")
     if not tokenizer.is_fast:
         raise BackboneError(f"{name}: its tokenizer gives no character offsets (a 'fast' tokenizer is needed)")
     positions = family.positions(config)

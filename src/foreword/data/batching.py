@@ -46,7 +46,7 @@ class Batch:
         input_ids: ``(B, T)`` int64.
         attention_mask: ``(B, T)`` int64, 1 for real tokens.
         token_type_ids: ``(B, T)`` int64 or None.
-        targets: name -> ``(B,)`` or ``(B, T)`` int64, padded with `IGNORED`.
+        targets: name -> ``(B,)`` or ``(B, T)`` int64, padded with `IGNORED`; those that every row has.
         indices: which encoded rows these are.
     """
 
@@ -83,6 +83,8 @@ def collate(rows: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Bat
 
     targets: dict[str, Tensor] = {}
     for name, first in chosen[0].targets.items():
+        if any(name not in row.targets for row in chosen):
+            continue  # nothing to learn here: some rows have no label, as in files to predict on
         values = [row.targets[name] for row in chosen]
         targets[name] = padded(values, IGNORED) if isinstance(first, list) else torch.tensor(values)  # type: ignore[arg-type]
     types = [row.token_type_ids for row in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from foreword.heads.base import Head
@@ -22,7 +23,6 @@ class TokenHead(Head):
         self.linear = nn.Linear(hidden_size, outputs)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``(B, T, C)``."""
-        del mask
+        """``(B, T, C)``; the lowest number at padding, so that a softmax over positions never sees it."""
         logits: Tensor = self.linear(self.dropout(hidden))
-        return logits
+        return logits.masked_fill(mask[:, :, None] == 0, torch.finfo(logits.dtype).min)

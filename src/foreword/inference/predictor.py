@@ -49,8 +49,10 @@ class Predictor:
             DataError: a record lacks what the task reads.
         """
         waiting, limit = iter(records), self.artifact.manifest.max_length
+        count = 0
         while block := list(islice(waiting, chunk)):
-            examples = self.task.read(block, labelled=False)
+            examples = self.task.read(block, labelled=False, first=count)
+            count += len(block)
             encoded = encode_examples(self.task, examples, self.backbone, limit)
             predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
             for example, prediction in zip(examples, predictions, strict=True):

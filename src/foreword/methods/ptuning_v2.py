@@ -57,7 +57,7 @@ class PTuningV2(Method):
                 return tuple(range(count))
             case str() as text:
                 first, dash, last = text.partition("-")
-                if not (first.isdigit() and (last.isdigit() if dash else True)):
+                if not (first.isdecimal() and (last.isdecimal() if dash else True)):
                     raise MethodError(f"method.layers: '{text}' is neither 'all', an interval like '3-5', nor a list")
                 wanted = tuple(range(int(first), int(last if dash else first) + 1))
             case _:

@@ -38,7 +38,7 @@ class MLP(nn.Module):
         columns: numbers per prompt position.
         width: of the embeddings, D.
         hidden: width of the hidden layer.
-        scale: standard deviation of the embeddings and of the output layer's start.
+        scale: standard deviation of the embeddings' start; the layers start as torch's do.
     """
 
     def __init__(self, length: int, columns: int, width: int, hidden: int, scale: float) -> None:

@@ -46,10 +46,24 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"not valid TOML: {error}", source) from error
+    if "base" in raw:
+        raw = _on_base(raw, source)
     for override in overrides:
         _apply(raw, override)
     _resolve_paths(raw, folder, source)
     return parse_recipe(raw, name=name, source=source)
+
+
+def _on_base(raw: dict[str, Any], source: str) -> dict[str, Any]:
+    """Fill in what a recipe leaves to the packaged recipe it names as its ``base``, table by table."""
+    name, packaged = raw.pop("base"), packaged_recipes()
+    if not isinstance(name, str) or name not in packaged:
+        raise RecipeError(f"base: no packaged recipe '{name}' (there are: {', '.join(packaged)})", source)
+    merged = tomllib.loads(packaged[name])
+    for key, value in raw.items():
+        table = merged.get(key)
+        merged[key] = {**table, **value} if isinstance(table, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _read(path: Path) -> str:

@@ -18,7 +18,8 @@ import tomli_w
 from foreword.backbones import load_backbone
 from foreword.errors import OutputError
 from foreword.recipes.schema import Recipe
-from foreword.training.run import TrainedRun, prepare, train_prepared
+from foreword.training.checkpoint import load_checkpoint
+from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers
 
 MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
@@ -49,8 +50,10 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     backbone = load_backbone(recipe.backbone.name, revision=recipe.backbone.revision, dtype=recipe.backbone.torch_dtype)
     prepared = prepare(recipe.task, recipe.data.source("train"), recipe.data.source("dev"), backbone, recipe.training)
     recipe.method.build(backbone.sites, backbone.hidden_size)  # a prompt that does not fit is told of now
-    _open_output(output, recipe)
     resuming = resume and (output / CHECKPOINT).is_file()
+    if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
+        load_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
+    _open_output(output, recipe)
     trackers: list[Tracker] = [JSONLinesTracker(output / LOG, append=resuming)]
     if recipe.training.tensorboard:
         trackers.append(TensorBoardTracker(output / "tensorboard"))

@@ -165,7 +165,7 @@ def _check_typed(
 ) -> ModelT | None:
     """A section whose ``type`` picks the class that checks the rest."""
     kind = raw.get("type", default)
-    if kind not in table:
+    if not isinstance(kind, str) or kind not in table:
         said = f"'{kind}' is not" if kind is not None else "is missing; expected"
         close = difflib.get_close_matches(str(kind), table, n=1)
         guess = f". Did you mean '{close[0]}'?" if close else ""

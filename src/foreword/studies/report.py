@@ -233,36 +233,25 @@ def headline(runs: Sequence[Run]) -> str:
     """
     if not runs:
         raise ValueError("no runs to report")
-    prompted = [(contest, run) for contest in contests(runs) if (run := contest.prompt)]
-    compared = [(contest, run, full) for contest, run in prompted if (full := contest.full) and full.value]
+    prompted = [(run, contest.full) for contest in contests(runs) if (run := contest.prompt)]
+    compared = [(run, full) for run, full in prompted if full and full.value]
     if compared:
         return _against_full(compared)
     if prompted:
-        shares = [run.backbone_share for _, run in prompted]
-        return (
-            f"{_METHODS[PROMPT]} reaches {_listed([_score(run) for _, run in prompted])}, "
-            f"training {_span(shares)} as many parameters as the backbone has."
-        )
+        scores = _listed([_score(run) for run, _ in prompted])
+        shares = _span([run.backbone_share for run, _ in prompted])
+        return f"{_METHODS[PROMPT]} reaches {scores}, training {shares} of the backbone's size."
     best = max(runs, key=lambda run: run.value)
     return f"{method_name(best.method)} reaches {_score(best)}, the best of all runs."
 
 
-def _against_full(compared: Sequence[tuple[Contest, Run, Run]]) -> str:
+def _against_full(compared: Sequence[tuple[Run, Run]]) -> str:
     """The headline where both the prompt and fine-tuning were run."""
-    parameters = _span([_over(run.trained_parameters, full.trained_parameters) for _, run, full in compared])
-    sizes = _span([_over(run.file_bytes, full.file_bytes) for _, run, full in compared])
-    reached = [run.value / full.value for _, run, full in compared]
-    if len(compared) > _MANY:
-        scores = f"{percent(min(reached))} to {percent(max(reached))} of its score on {len(compared)} tasks"
-    else:
-        scores = _listed(
-            [
-                f"{percent(part)} of its {metric_name(run.metric)} on {run.task}"
-                for part, (_, run, _) in zip(reached, compared, strict=True)
-            ]
-        )
+    reached = [f"{percent(run.value / full.value)} on {run.task}" for run, full in compared]
+    parameters = _span([_over(run.trained_parameters, full.trained_parameters) for run, full in compared])
+    sizes = _span([_over(run.file_bytes, full.file_bytes) for run, full in compared])
     return (
-        f"{_METHODS[PROMPT]} reaches {scores.replace(' of its ', ' of fine-tuning’s ', 1)}, "
+        f"Of fine-tuning's score, {_METHODS[PROMPT]} reaches {_listed(reached)}, "
         f"with {parameters} of the trained parameters and {sizes} of the bytes."
     )
 
@@ -301,11 +290,10 @@ def size(count: int) -> str:
     """A number of bytes in the largest unit that leaves at least one of it."""
     if count < 1000:
         return f"{count} B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.5:
-            break
+    power, unit = next(
+        (power, unit) for power, unit in ((3, "kB"), (6, "MB"), (9, "GB")) if count < 999.5 * 10**power or power == 9
+    )
+    amount = count / 10**power
     return f"{amount:.0f} {unit}" if amount >= 99.95 else f"{amount:.1f} {unit}"
 
 

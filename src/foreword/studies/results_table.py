@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -20,32 +19,48 @@ from foreword.studies.report import (
     size,
 )
 
+_COLUMNS = {"Method": 16, "Score": 6, "Of full": 7, "Trained": 11, "Share": 6, "File": 7, "Time": 10}
+"""Headings and widths; with two blanks between columns they fill 75 characters."""
+
 
 def write_table(runs: Sequence[Run]) -> Table:
     """Score and cost of each method on each task; fits 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("Method", overflow="fold")
-    for heading in ("Score", "Of full", "Trained", "Share", "File", "Time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    page = Table.grid()
+    page.add_column(overflow="fold")
     for contest in contests(runs):
-        table.add_row(_heading(contest))
-        for run in contest.runs:
-            table.add_row(*_cells(contest, run), style="bold" if run.is_prompt else None)
-        table.add_section()
-    return table
+        page.add_row(_heading(contest))
+        page.add_row(_results(contest))
+        page.add_row()
+    return page
 
 
 def _heading(contest: Contest) -> Text:
-    measured = f"\n{contest.data}, {metric_name(contest.metric)}"
-    return Text.assemble((contest.task, "bold"), (measured, "dim"))
+    return Text.assemble((contest.task, "bold"), (f", {contest.data}, {metric_name(contest.metric)}", "not bold dim"))
+
+
+def _results(contest: Contest) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading, width in _COLUMNS.items():
+        first = heading == "Method"
+        table.add_column(
+            heading,
+            min_width=width,
+            max_width=width if first else None,
+            justify="left" if first else "right",
+            no_wrap=not first,
+            overflow="fold",
+        )
+    for run in contest.runs:
+        table.add_row(*_cells(contest, run), style="bold" if run.is_prompt else None)
+    return table
 
 
 def _cells(contest: Contest, run: Run) -> list[Text]:
     reached = contest.of_full(run)
     cells = (
-        f"  {method_name(run.method)}",
+        method_name(run.method),
         percent(run.value),
-        "–" if reached is None else percent(reached),
+        "-" if reached is None else percent(reached),
         f"{run.trained_parameters:,}",
         share(run.backbone_share),
         size(run.file_bytes),

@@ -61,12 +61,13 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     labels: tuple[str, ...] | None = None
     """Label names, in the order of the head's outputs. Found from the training data when left out."""
 
-    def read(self, records: Iterable[Record], *, labelled: bool) -> list[ExampleT]:
+    def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[ExampleT]:
         """Check records and understand them.
 
         Args:
             records: as a reader gives them.
             labelled: whether labels must be there (training, evaluation) or may be missing.
+            first: number of the first record; the number is the id of an example that brings none.
 
         Raises:
             DataError: naming file, line and field.

@@ -59,9 +59,9 @@ class Classification(Task[TextExample, LabelPrediction]):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
-    def read(self, records: Iterable[Record], *, labelled: bool) -> list[TextExample]:
+    def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[TextExample]:
         """One example per record."""
-        return [self._example(number, record, labelled) for number, record in enumerate(records)]
+        return [self._example(number, record, labelled) for number, record in enumerate(records, first)]
 
     def _example(self, number: int, record: Record, labelled: bool) -> TextExample:
         label = None
@@ -79,7 +79,7 @@ class Classification(Task[TextExample, LabelPrediction]):
         if self.labels is not None:
             return self
         found = {example.label for example in examples if example.label is not None}
-        ordered = sorted(found, key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label))
+        ordered = sorted(found, key=_order)
         return self.model_copy(update={"labels": tuple(ordered)})
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[TextExample]) -> None:
@@ -143,6 +143,14 @@ class Classification(Task[TextExample, LabelPrediction]):
     def answer_key(self, prediction: LabelPrediction) -> str:
         """The label."""
         return prediction.label
+
+
+def _order(label: str) -> tuple[bool, int, str]:
+    """Whole numbers by value, then everything else by its characters."""
+    try:
+        return False, int(label), label
+    except ValueError:
+        return True, 0, label
 
 
 def _label_text(record: Record, field: str) -> str:

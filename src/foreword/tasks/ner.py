@@ -68,11 +68,11 @@ class NER(Task[WordsExample, EntitiesPrediction]):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
-    def read(self, records: Iterable[Record], *, labelled: bool) -> list[WordsExample]:
+    def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[WordsExample]:
         """One example per sentence or text."""
         kept = list(records)
         scheme = self._scheme_of(kept) if self.scheme == "auto" else self.scheme
-        return [self._example(number, record, labelled, scheme) for number, record in enumerate(kept)]
+        return [self._example(number, record, labelled, scheme) for number, record in enumerate(kept, first)]
 
     def _scheme_of(self, records: Sequence[Record]) -> str:
         candidates = [record.fields.get(self.columns.tags) for record in records]
@@ -195,9 +195,11 @@ class NER(Task[WordsExample, EntitiesPrediction]):
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over words; ``logits`` is ``(B, T, C)``."""
-        return torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), targets["tags"].flatten(), ignore_index=IGNORED
+        tags = targets["tags"].flatten()
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), tags, ignore_index=IGNORED, reduction="sum"
         )
+        return total / (tags != IGNORED).sum().clamp(min=1)  # rows without any word count nothing
 
     def decode(self, example: WordsExample, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> EntitiesPrediction:
         """The best tag of every word, read as conlleval reads it."""

@@ -84,9 +84,9 @@ class QA(Task[QuestionExample, AnswerPrediction]):
             raise ValueError(f"stride ({self.stride}) must be smaller than window ({self.window})")
         return self
 
-    def read(self, records: Iterable[Record], *, labelled: bool) -> list[QuestionExample]:
+    def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[QuestionExample]:
         """One example per question."""
-        return [self._example(number, record, labelled) for number, record in enumerate(records)]
+        return [self._example(number, record, labelled) for number, record in enumerate(records, first)]
 
     def _example(self, number: int, record: Record, labelled: bool) -> QuestionExample:
         context = record.text(self.columns.context)
@@ -143,7 +143,7 @@ class QA(Task[QuestionExample, AnswerPrediction]):
             example.context,
             truncation="only_second",
             max_length=limit,
-            stride=min(self.stride, room - 1),
+            stride=min(self.stride, room // 2),  # else rows far shorter than `window` would hardly move on
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             verbose=False,
@@ -251,9 +251,11 @@ def _answer_pairs(record: Record, field: str) -> list[tuple[str, int]]:
     if isinstance(value, dict) and {"text", "answer_start"} <= value.keys():
         if not isinstance(value["text"], list) or not isinstance(value["answer_start"], list):
             raise record.error("expected lists under 'text' and 'answer_start'", field=field)
+        if len(value["text"]) != len(value["answer_start"]):
+            raise record.error("expected as many under 'text' as under 'answer_start'", field=field)
         value = [
             {"text": text, "answer_start": start}
-            for text, start in zip(value["text"], value["answer_start"], strict=False)
+            for text, start in zip(value["text"], value["answer_start"], strict=True)
         ]
     pairs = []
     for item in value if isinstance(value, list) else [None]:

@@ -128,6 +128,11 @@ def load_checkpoint(path: Path, recipe: str) -> Checkpoint:
         found = Checkpoint(header["recipe"], Progress(**header["progress"]), tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint of this version ({error})") from error
+    if header.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: has version {header.get('version')}, expected {VERSION}. Resume with the release of "
+            "Foreword that wrote it, or choose another --output"
+        )
     if found.recipe != recipe:
         raise CheckpointError(
             f"{path}: belongs to another recipe or other data. Resume with the recipe it was started "

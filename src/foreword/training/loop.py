@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foreword.data.batching import Batch, bucketed_batches, collate, padding_ratio
+from foreword.data.batching import IGNORED, Batch, bucketed_batches, collate, padding_ratio
 from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
 from foreword.inference.forward import predict_encoded
@@ -89,7 +89,7 @@ class Trainer:
         self.model, self.task, self.settings = model, task, settings
         self.train, self.dev, self.tracker = train, dev, tracker
         self.checkpoint, self.recipe = checkpoint, recipe
-        self.accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+        self.accelerator = Accelerator()  # not told the precision: one process may train in several
         model.to(self.accelerator.device)
         model.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
         if settings.gradient_checkpointing:
@@ -180,13 +180,14 @@ class Trainer:
         factor = rate_factor(self.settings, self.progress.step, self.total_steps, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        rows = sum(map(len, parts))
+        batches = [self._collate(indices) for indices in parts]
+        # Means over the parts are weighted by the targets in them, so that parts make no difference.
+        counts = [sum(int((t != IGNORED).sum()) for t in batch.targets.values()) for batch in batches]
         total, tokens = 0.0, 0
-        for indices in parts:
-            batch = self._collate(indices)
-            with self.accelerator.autocast():
+        for batch, count in zip(batches, counts, strict=True):
+            with self._precision():
                 logits = self.model(batch)
-            loss = self.task.loss(logits, batch.targets) * (len(indices) / rows)
+            loss = self.task.loss(logits, batch.targets) * (count / max(sum(counts), 1))
             self.accelerator.backward(loss)
             total += loss.item()
             tokens += int(batch.attention_mask.sum())
@@ -200,6 +201,10 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._account(total, tokens, time.perf_counter() - began, factor)
+
+    def _precision(self) -> torch.autocast:
+        bf16 = self.settings.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=bf16)
 
     def _collate(self, indices: list[int]) -> Batch:
         batch = collate(self.train.rows, indices, self.model.backbone.tokenizer.pad_token_id)

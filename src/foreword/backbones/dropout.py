@@ -1,0 +1,45 @@
+"""Dropout at a fraction of its usual cost on a CPU.
+
+Drawing one Bernoulli variable per element takes longer on a CPU than the matrix products of a
+small transformer layer. One random byte per element is enough: the probability is rounded to a
+multiple of 1/256, and kept elements are scaled by exactly what that makes them need.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ByteDropout(nn.Module):
+    """Drop-in for `torch.nn.Dropout`.
+
+    Args:
+        p: probability of dropping an element, in [0, 1); rounded to a multiple of 1/256.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` with elements dropped and the rest scaled up while training; ``x`` itself otherwise."""
+        threshold = round(self.p * 256)
+        if not self.training or threshold == 0:
+            return x
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), 2**63 - 1)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+        return x * (kept.to(x.dtype) * (256 / (256 - threshold)))
+
+    def extra_repr(self) -> str:
+        """As `torch.nn.Dropout` shows itself."""
+        return f"p={self.p}"
+
+
+def use_byte_dropout(model: nn.Module) -> None:
+    """Put a `ByteDropout` of the same probability in place of every `torch.nn.Dropout` in ``model``."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, ByteDropout(child.p))

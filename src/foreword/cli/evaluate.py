@@ -1,0 +1,82 @@
+"""`foreword evaluate`: the scores of an artifact on labelled data."""
+
+# ruff: noqa: PLC0415  torch is imported when it is needed, so that `--help` is fast
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from foreword.cli.loading import ArtifactPath, BackboneName, open_predictor
+from foreword.cli.printing import examples, print_table
+from foreword.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from foreword.artifacts.format import Artifact
+    from foreword.data.sources import Source
+    from foreword.metrics.scores import Scores
+
+EXAMPLES = examples(
+    "foreword evaluate runs/tickets --data test.jsonl",
+    "foreword evaluate runs/people --data hub:owner/name --split test --json",
+)
+
+
+def evaluate(
+    artifact: ArtifactPath,
+    *,
+    data: Annotated[list[str], typer.Option("--data", help="Labelled file; may be repeated.")],
+    format: Annotated[
+        str | None, typer.Option(help="jsonl, csv, tsv, conll, squad or datasets. (default: as in the recipe)")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="datasets: which split. (default: as in the recipe)")] = None,
+    backbone: BackboneName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score an artifact on labelled data.
+
+    Files are read as the recipe's dev data were, unless an option says otherwise.
+
+    Values are fractions between 0 and 1.
+    """
+    predictor = open_predictor(artifact, backbone)
+    scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
+    if as_json:
+        typer.echo(json.dumps(scores.to_json()))
+        return
+    _print_scores(scores)
+
+
+def _print_scores(scores: Scores) -> None:
+    """Metrics and counts of the whole, and where there are any, a row for every class or type."""
+    cells = {name: f"{value:.4f}" for name, value in scores.values.items()}
+    cells |= {name: f"{count:,}" for name, count in scores.counts.items()}
+    print_table([(name, cell) for name, cell in cells.items() if "/" not in name])
+    columns = list(dict.fromkeys(name.partition("/")[0] for name in cells if "/" in name))
+    kinds = dict.fromkeys(name.partition("/")[2] for name in cells if "/" in name)
+    if kinds:
+        typer.echo()
+        rows = [(kind, *(cells.get(f"{column}/{kind}", "") for column in columns)) for kind in kinds]
+        print_table(rows, ("", *columns))
+
+
+def data_source(artifact: Artifact, files: list[str], format: str | None, split: str | None) -> Source:
+    """Files to score on, read as the dev data of the artifact's recipe were.
+
+    Raises:
+        ArtifactError: the recipe in the artifact is not one.
+    """
+    from foreword.recipes.schema import DataTable
+
+    given: dict[str, Any] = {"format": format, "dev_split": split}
+    changes = {name: value for name, value in given.items() if value is not None}
+    trained = artifact.manifest.recipe.get("data", {"train": (), "dev": ()})
+    try:
+        table = DataTable.model_validate(trained)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ArtifactError(f"{artifact.path}: recipe.data.{where}: {error.errors()[0]['msg']}") from error
+    return table.model_copy(update={**changes, "dev": tuple(files)}).source("dev")

@@ -1,0 +1,106 @@
+"""`foreword inspect`: what an artifact is and what it fits."""
+
+# ruff: noqa: PLC0415  torch is imported when it is needed, so that `--help` is fast
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foreword.cli.loading import ArtifactPath
+from foreword.cli.printing import examples, print_table, score_rows, share_words, size_words
+
+if TYPE_CHECKING:
+    from foreword.artifacts.format import Artifact
+    from foreword.artifacts.manifest import Manifest
+
+EXAMPLES = examples("foreword inspect runs/tickets", "foreword inspect runs/tickets --json")
+
+
+def inspect(
+    artifact: ArtifactPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest.")] = False,
+) -> None:
+    """Say what an artifact is, what it fits, and how it was made.
+
+    Its files are checked against their hashes on the way. The backbone is not loaded.
+    """
+    from foreword.artifacts.format import load_artifact
+
+    found = load_artifact(artifact)
+    if as_json:
+        typer.echo(json.dumps(found.manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    for title, rows in _sections(found).items():
+        typer.echo(f"{title}")
+        print_table([(f"  {name}", value) for name, value in rows])
+        typer.echo()
+
+
+def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
+    manifest = artifact.manifest
+    training = manifest.training
+    return {
+        str(artifact.path): [
+            ("task", _component(manifest, "task")),
+            ("method", _component(manifest, "method")),
+            ("labels", ", ".join(artifact.task.labels or ()) or "none"),
+            ("made", manifest.created),
+        ],
+        "Fits": _fits(artifact),
+        "Scores on the dev data": score_rows(manifest.metrics.values),
+        "Size": [
+            ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
+            *((name, size_words(entry.bytes)) for name, entry in manifest.files.items()),
+        ],
+        "Data": [row for side, entry in manifest.data.items() for row in _data_rows(side, entry.model_dump())],
+        "Training": [
+            ("steps", f"{training.steps:,}, the best after {training.best_step:,}"),
+            ("seconds", f"{training.seconds:.1f}"),
+            ("seed", str(training.seed)),
+            *_settings_rows(manifest),
+        ],
+    }
+
+
+def _component(manifest: Manifest, part: str) -> str:
+    """Name of a task or method and its plain settings."""
+    component = getattr(manifest, part)
+    plain = {name: value for name, value in component.settings.items() if isinstance(value, bool | int | float | str)}
+    told = ", ".join(f"{name} = {value}" for name, value in plain.items())
+    return f"{component.type} ({told})" if told else str(component.type)
+
+
+def _fits(artifact: Artifact) -> list[tuple[str, str]]:
+    backbone = artifact.manifest.backbone
+    columns = getattr(artifact.task, "columns", None)
+    reads = ", ".join(value for value in columns.model_dump().values() if value) if columns else ""
+    return [
+        ("backbone", backbone.name if backbone.revision is None else f"{backbone.name} at {backbone.revision}"),
+        ("family", f"{backbone.family}, {backbone.dtype}"),
+        ("weights", f"sha256 {backbone.weights}"),
+        ("tokenizer", f"sha256 {backbone.tokenizer}"),
+        ("prompt", _prompt_words(artifact)),
+        ("fields", reads),
+    ]
+
+
+def _prompt_words(artifact: Artifact) -> str:
+    if not artifact.prefix:
+        return "none"
+    length = next(iter(artifact.prefix.values())).key.shape[1]
+    return f"{length} positions each at {', '.join(map(str, artifact.prefix))}"
+
+
+def _data_rows(side: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [(side, f"{entry['examples']:,} examples in {entry['rows']:,} rows from {', '.join(entry['files'])}")]
+    return [*rows, *((side, f"{count:,} examples {note}") for note, count in entry["notes"].items())]
+
+
+def _settings_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """The settings of the recipe that matter most."""
+    settings = manifest.recipe.get("training", {})
+    names = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "precision")
+    return [(name, str(settings[name])) for name in names if settings.get(name) is not None]

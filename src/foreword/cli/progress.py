@@ -1,0 +1,97 @@
+"""How a run looks while it goes on: a live bar on a terminal, a line per evaluation elsewhere.
+
+All of it goes to stderr; stdout is for results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foreword.training.tracking import Tracker
+
+
+def progress_tracker() -> Tracker:
+    """The tracker that suits where stderr goes."""
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    return LiveTracker(console) if console.is_terminal else LineTracker(console)
+
+
+class LineTracker:
+    """One plain line at the start, per evaluation, and at the end.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._steps = 0
+
+    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Print the event, unless it is a single step."""
+        match kind:
+            case "start":
+                self._steps = values["steps"]
+                resumed = f", going on from step {step}" if step else ""
+                self._say(f"training: {self._steps} steps over {values['rows']} rows{resumed}")
+            case "evaluation":
+                self._say(f"step {step}/{self._steps}  epoch {values['epoch']}  {evaluation_words(values)}")
+            case "end":
+                self._say(f"done after {step} steps, {values['seconds']:.1f} s; best at step {values['best_step']}")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+class LiveTracker:
+    """A bar with step, loss, best dev score, speed and remaining time; evaluations stay above it.
+
+    Args:
+        console: a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[speed]:,.0f} tokens/s"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("training", loss=float("nan"), best="", speed=0.0)
+
+    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        match kind:
+            case "start":
+                self._progress.update(self._task, total=values["steps"], completed=step)
+                self._progress.start()
+            case "step":
+                fields = {"loss": values["loss"], "speed": values["tokens_per_second"]}
+                self._progress.update(self._task, completed=step, **fields)
+            case "evaluation":
+                self._progress.console.print(f"step {step}  epoch {values['epoch']}  {evaluation_words(values)}")
+                if values["best"]:
+                    name = values["main"]
+                    self._progress.update(self._task, best=f"best {name} {values[name]:.4f}")
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._progress.stop()
+
+
+def evaluation_words(values: Mapping[str, Any]) -> str:
+    """Loss and main score of one evaluation."""
+    name = values["main"]
+    best = "  best so far" if values["best"] else ""
+    return f"loss {values['train_loss']:.4f}  {name} {values[name]:.4f}{best}"

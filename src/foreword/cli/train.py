@@ -1,0 +1,78 @@
+"""`foreword train`: from a recipe to an artifact."""
+
+# ruff: noqa: PLC0415  torch is imported when it is needed, so that `--help` is fast
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from foreword.cli.printing import examples, folder_size, print_table, score_rows, share_words, size_words, warn
+
+if TYPE_CHECKING:
+    from foreword.training.run import TrainedRun
+
+EXAMPLES = examples(
+    "foreword train recipe.toml",
+    "foreword train recipe.toml --set training.epochs=3 --set method.prompt_length=8 --output runs/short",
+    "foreword train recipe.toml --resume",
+)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for log, checkpoint and artifact. (default: runs/NAME of the recipe)")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in that folder.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+) -> None:
+    """Train a soft prompt and a head as a recipe says.
+
+    Recipe, data and backbone are checked before anything is written; the best weights seen on dev are kept.
+
+    Ctrl-C saves the run, and --resume takes it up again, to the same bits.
+    """
+    from foreword.cli.progress import progress_tracker
+    from foreword.recipes import load_recipe, run_recipe
+    from foreword.recipes.run import ARTIFACT, MARKER
+    from foreword.training.loop import Interrupted
+
+    overrides = [*(changes or ()), *(["training.tensorboard=true"] if tensorboard else ())]
+    checked = load_recipe(recipe, overrides)
+    folder = output or Path("runs") / checked.name
+    try:
+        run = run_recipe(checked, folder, resume=resume, tracker=progress_tracker())
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if not (folder / MARKER).is_file():
+            raise
+        typer.echo(f"{str(stop) or 'stopped'}\nGo on with: {resume_command(recipe, overrides, folder)}", err=True)
+        raise typer.Exit(130) from stop
+    _report(run, folder / ARTIFACT)
+
+
+def resume_command(recipe: str, overrides: list[str], folder: Path) -> str:
+    """What to type to go on."""
+    changes = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["foreword", "train", recipe, *changes, "--output", str(folder), "--resume"])
+
+
+def _report(run: TrainedRun, artifact: Path) -> None:
+    manifest = run.manifest()
+    print_table(
+        [
+            *score_rows(run.outcome.scores.values),
+            ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
+            ("artifact", f"{artifact} ({size_words(folder_size(artifact))})"),
+        ]
+    )
+    for warning in run.warnings:
+        warn(warning)
+    typer.echo(f"\nNext: {shlex.join(['foreword', 'predict', str(artifact)])} --input FILE.jsonl")

@@ -1,0 +1,89 @@
+"""Recipes written for the user's own files, out of the settings classes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+
+from pydantic import BaseModel
+
+from foreword.methods import METHODS
+from foreword.recipes.schema import BackboneTable, DataTable
+from foreword.recipes.templates.settings import Setting, list_settings, toml_value
+from foreword.tasks import TASKS
+from foreword.training.settings import TrainingSettings
+
+METHOD = "ptuning-v2"
+ACTIVE = (
+    "backbone.name",
+    "task.columns.",
+    "data.train",
+    "data.dev",
+    "method.prompt_length",
+    "training.epochs",
+    "training.batch_size",
+    "training.learning_rate",
+)
+"""What most users change first; a dot at the end means all fields below."""
+SUFFIXES = {"ner": ".conll"}
+"""Of the example data, per task; .jsonl where none is given."""
+
+
+def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | None = None) -> str:
+    """The text of a commented recipe: the important fields set, all others shown with their defaults.
+
+    Args:
+        task: a key of `TASKS`.
+        name: what to call the run.
+        train, dev: data files, relative to the recipe; made-up names if None.
+    """
+    suffix = SUFFIXES.get(task, ".jsonl")
+    values = {
+        "data.train": toml_value(train or f"train{suffix}"),
+        "data.dev": toml_value(dev or f"dev{suffix}"),
+        "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
+    }
+    lines = [
+        f"# {task}: {TASKS[task].summary}.",
+        "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
+        "",
+        f"name = {toml_value(name)}",
+        *_section("backbone", BackboneTable, values),
+        *_section("task", TASKS[task], values, kind=task),
+        "",
+        *(f"# {line}".rstrip() for line in data_help(task)),
+        *_section("data", DataTable, values),
+        *_section("method", METHODS[METHOD], values, kind=METHOD),
+        *_section("training", TrainingSettings, values),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def data_help(task: str) -> list[str]:
+    """How the files of a task must look: words, then two lines of an example."""
+    return files(__name__).joinpath(f"{task}.txt").read_text("utf-8").splitlines()
+
+
+def _section(section: str, model: type[BaseModel], values: dict[str, str], kind: str | None = None) -> Iterator[str]:
+    """A table: what is set comes first, and then the rest, commented out."""
+    yield from ("", f"[{section}]")
+    if kind is not None:
+        yield f"type = {toml_value(kind)}"
+    settings = list(list_settings(model))
+    active = [s for s in settings if _is_active(f"{section}.{s.name}")]
+    for setting in active:
+        value = values.get(f"{section}.{setting.name}", setting.default)
+        yield from _lines(setting, value)
+    for setting in settings:
+        if setting not in active:
+            yield from _lines(setting, setting.default, "#")
+
+
+def _is_active(path: str) -> bool:
+    return any(path.startswith(known) if known.endswith(".") else path == known for known in ACTIVE)
+
+
+def _lines(setting: Setting, value: str | None, mark: str = "") -> Iterator[str]:
+    """The field's meaning and its value; a field without one is shown by its type, behind a '#'."""
+    yield f"# {setting.description}"
+    yield f"{mark}{setting.name} = {value}" if value is not None else f"#{setting.name} = <{setting.type}>"

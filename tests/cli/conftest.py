@@ -1,0 +1,97 @@
+"""A place to run the command line in: a tiny backbone, tiny data, recipes for them, and artifacts."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from foreword.cli.main import main
+from foreword.data.synthetic import Sizes, write_example_data
+from tiny import tiny_backbone_folder
+
+ROOT = Path(__file__).parents[2]
+DATA = {
+    "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
+    "ner": ("diary-train.conll", "diary-dev.conll"),
+    "qa": ("notices-train.json", "notices-dev.json"),
+}
+SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Place:
+    """A folder with everything, and ways to run the command line on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.backbone = tiny_backbone_folder("bert", folder / "bert")
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        write_example_data(folder / "data", sizes=SIZES)
+
+    def data(self, task: str, side: str) -> Path:
+        return self.folder / "data" / DATA[task][side == "dev"]
+
+    def recipe(self, task: str, folder: Path | None = None) -> Path:
+        path = (folder or self.folder) / f"{task}.toml"
+        path.write_text(
+            f'[backbone]\nname = "{self.backbone}"\n[task]\ntype = "{task}"\n'
+            f'[data]\ntrain = "{self.data(task, "train")}"\ndev = "{self.data(task, "dev")}"\n'
+            "[method]\nprompt_length = 4\n[training]\nepochs = 1\n"
+        )
+        return path
+
+    def run(self, *arguments: Any, stdin: bytes = b"") -> Result:
+        """In this process."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        feed = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "stdin", feed):
+            code = main([str(argument) for argument in arguments])
+        return Result(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
+
+    def refuse(self, *arguments: Any, says: tuple[str, ...], stdin: bytes = b"") -> Result:
+        """Run, and see that it ends as what is the user's to mend must end."""
+        result = self.run(*arguments, stdin=stdin)
+        assert result.code == 2, result
+        assert result.err.startswith("error: ")
+        assert "Traceback" not in result.err
+        for text in says:
+            assert text in result.err
+        return result
+
+    def start(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        """In a process of its own."""
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-m", "foreword", *map(str, arguments)]
+        return subprocess.Popen(command, env=self.environment, **{**streams, **options})
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="session")
+def trained(place: Place) -> dict[str, tuple[Path, Result]]:
+    """Per task: the folder of a finished run, and what was printed. Not to be changed."""
+    found = {}
+    for task in DATA:
+        output = place.folder / "runs" / task
+        result = place.run("train", place.recipe(task), "--output", output)
+        assert result.code == 0, result
+        found[task] = (output, result)
+    return found

@@ -1,0 +1,31 @@
+"""What holds for all tests: one thread, no network, and no clock that could fail a test."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+import pytest
+import torch
+from hypothesis import settings
+
+from foreword.backbones import FAMILIES, Backbone
+from tiny import tiny_backbone
+
+torch.set_num_threads(1)
+settings.register_profile("foreword", deadline=None, derandomize=True)
+settings.load_profile("foreword")
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    """A fresh tiny BERT."""
+    return tiny_backbone("bert")
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    """Every supported family in turn."""
+    return str(request.param)

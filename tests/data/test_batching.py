@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foreword.data.batching import IGNORED, Encoded, bucketed_batches, collate, padding_ratio, sorted_batches
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
+SIZES = {"batch_size": st.integers(1, 40), "pool": st.integers(1, 8), "seed": st.integers(0, 9)}
+
+
+def shuffled(lengths, batch_size, *, seed=3, epoch=0, pool=50):
+    return bucketed_batches(lengths, batch_size, seed=seed, epoch=epoch, pool_batches=pool)
+
+
+@given(lengths=LENGTHS, **SIZES)
+def test_every_row_is_in_one_batch_and_one_batch_at_most_is_small(lengths, batch_size, pool, seed):
+    batches = shuffled(lengths, batch_size, seed=seed, pool=pool)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    sizes = sorted(len(batch) for batch in batches)
+    assert sizes[0] >= 1
+    assert all(size == batch_size for size in sizes[1:])
+    assert sizes[-1] <= batch_size
+
+
+@given(lengths=LENGTHS, **SIZES)
+def test_the_arguments_decide_alone(lengths, batch_size, pool, seed):
+    first = shuffled(lengths, batch_size, seed=seed, pool=pool)
+    random.seed(1)
+    random.random()
+    assert shuffled(lengths, batch_size, seed=seed, pool=pool) == first
+
+
+def test_seeds_and_epochs_give_other_orders():
+    lengths = [1 + i % 17 for i in range(200)]
+    orders = [shuffled(lengths, 8, seed=seed, epoch=epoch) for seed in range(4) for epoch in range(4)]
+    assert all(one != other for i, one in enumerate(orders) for other in orders[:i])
+
+
+def test_batches_are_not_in_order_of_length_but_rows_are_alike():
+    lengths = [1 + (7 * i) % 200 for i in range(200)]
+    batches = shuffled(lengths, 10)
+    firsts = [lengths[batch[0]] for batch in batches]
+    assert firsts != sorted(firsts)
+    assert all(max(lengths[i] for i in batch) - min(lengths[i] for i in batch) < 10 for batch in batches)
+
+
+def test_buckets_pad_less_than_chance_and_smaller_pools_mix_more():
+    generator = random.Random(5)
+    lengths = [generator.randint(4, 100) for _ in range(2000)]
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    by_chance = padding_ratio(lengths, [order[i : i + 16] for i in range(0, len(order), 16)])
+    small = padding_ratio(lengths, shuffled(lengths, 16, pool=4))
+    large = padding_ratio(lengths, shuffled(lengths, 16, pool=50))
+    assert large < small < by_chance
+    assert large < by_chance / 5
+
+
+@given(lengths=LENGTHS, batch_size=st.integers(1, 40))
+def test_sorted_batches_hold_every_row_once_in_order_of_length(lengths, batch_size):
+    batches = list(sorted_batches(lengths, batch_size))
+    rows = [i for batch in batches for i in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[i] for i in rows] == sorted(lengths)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_padding_ratio_by_hand():
+    assert padding_ratio([2, 4, 3], [[0, 1], [2]]) == pytest.approx(2 / 11)
+    assert padding_ratio([3, 3], [[0, 1]]) == 0
+    assert padding_ratio([], []) == 0
+
+
+class TestCollate:
+    ROWS = (
+        Encoded(input_ids=[5, 6, 7], token_type_ids=[0, 1, 1], targets={"tags": [1, IGNORED, 2], "label": 3}),
+        Encoded(input_ids=[8], token_type_ids=[0], targets={"tags": [4], "label": 1}),
+        Encoded(input_ids=[9, 9, 9, 9, 9], token_type_ids=[1] * 5, targets={"tags": [0] * 5, "label": 2}),
+    )
+
+    def test_pads_on_the_right_to_the_longest_of_the_batch(self):
+        batch = collate(self.ROWS, [1, 0], pad_id=77)
+        assert batch.input_ids.tolist() == [[8, 77, 77], [5, 6, 7]]
+        assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+        assert batch.token_type_ids.tolist() == [[0, 0, 0], [0, 1, 1]]
+        assert batch.targets["tags"].tolist() == [[4, IGNORED, IGNORED], [1, IGNORED, 2]]
+        assert batch.targets["label"].tolist() == [1, 3]
+        assert batch.indices == (1, 0)
+        assert batch.input_ids.dtype == batch.targets["label"].dtype == torch.int64
+
+    def test_without_token_types(self):
+        batch = collate([Encoded(input_ids=[1]), Encoded(input_ids=[2, 3])], [0, 1], pad_id=0)
+        assert batch.token_type_ids is None
+        assert batch.targets == {}
+
+    def test_only_some_rows_have_token_types(self):
+        rows = [Encoded(input_ids=[1]), Encoded(input_ids=[2, 3], token_type_ids=[0, 1])]
+        assert collate(rows, [0, 1], pad_id=0).token_type_ids.tolist() == [[0, 0], [0, 1]]
+
+    def test_a_target_that_some_row_lacks_is_left_out(self):
+        rows = [*self.ROWS, Encoded(input_ids=[1], targets={"label": 0})]
+        for order in ([0, 3], [3, 0]):
+            assert set(collate(rows, order, pad_id=0).targets) == {"label"}
+
+    def test_padding_an_encoding_with_the_tokenizer_gives_the_same(self, backbone):
+        texts = ["Anna visited London.", "It", "Nobody wrote a letter to O'Brien."]
+        rows = [Encoded(input_ids=backbone.tokenizer(text)["input_ids"]) for text in texts]
+        batch = collate(rows, range(3), backbone.tokenizer.pad_token_id)
+        expected = backbone.tokenizer(texts, padding=True, return_tensors="pt")
+        assert torch.equal(batch.input_ids, expected["input_ids"])
+        assert torch.equal(batch.attention_mask, expected["attention_mask"])
+
+    def test_moving_keeps_everything(self):
+        batch = collate(self.ROWS, [0, 2], pad_id=0)
+        moved = batch.to(torch.device("meta"))
+        assert {t.device.type for t in (moved.input_ids, moved.token_type_ids, *moved.targets.values())} == {"meta"}
+        assert (moved.indices, set(moved.targets)) == (batch.indices, set(batch.targets))

@@ -1,0 +1,84 @@
+"""Frozen means bit-identical, and trained means trained, for every method of the table and every family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from foreword.backbones.fingerprint import weights_digest
+from foreword.methods import METHODS, PTuningV2
+from tiny_runs import Recorder, tiny_trainer
+
+CASES = [
+    *(pytest.param(method(), id=name) for name, method in METHODS.items()),
+    pytest.param(PTuningV2(prompt_length=3, reparameterization="mlp", mlp_hidden=8), id="ptuning-v2-mlp"),
+    pytest.param(PTuningV2(prompt_length=3, layers="1-2"), id="ptuning-v2-some-layers"),
+]
+FROZEN = [case for case in CASES if not case.values[0].tunes_backbone]
+DROPOUT = {"backbone_dropout": 0.2, "attention_dropout": 0.2}
+
+
+def bits(backbone):
+    named = [*backbone.model.named_parameters(), *backbone.model.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def test_the_table_names_every_method_once():
+    assert all(name == method.name and method.summary for name, method in METHODS.items())
+    assert {method.tunes_backbone for method in METHODS.values()} == {True, False}
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_training_moves_every_trainable_tensor(method, family):
+    trainer = tiny_trainer(method=method, family=family, epochs=1, batch_size=8)
+    before = {name: p.detach().clone() for name, p in trainer.model.trainable()}
+    assert before
+    trainer.fit()
+    stayed = [name for name, p in trainer.model.trainable() if torch.equal(p, before[name])]
+    assert stayed == []
+
+
+@pytest.mark.parametrize("method", FROZEN)
+@pytest.mark.parametrize("dropout", [{}, DROPOUT], ids=["no-dropout", "dropout"])
+def test_training_leaves_every_bit_of_a_frozen_backbone(method, dropout, family):
+    modes = []
+    trainer = tiny_trainer(
+        method=method,
+        family=family,
+        epochs=1,
+        batch_size=8,
+        weight_decay=0.1,
+        tracker=Recorder(lambda kind, _: modes.append(backbone.model.training) if kind == "step" else None),
+        **dropout,
+    )
+    backbone = trainer.model.backbone
+    before, digest = bits(backbone), weights_digest(backbone.model)
+    trainer.fit()
+    after = bits(backbone)
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert weights_digest(backbone.model) == digest
+    assert modes == [bool(dropout)] * 3
+    assert not any(module.training for module in backbone.model.modules())
+    trained = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert trained.isdisjoint(id(p) for p in backbone.parameters())
+    assert trained == {id(p) for _, p in trainer.model.trainable()}
+    assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_a_state_puts_everything_trained_back(method):
+    trainer, other = tiny_trainer(method=method, epochs=1), tiny_trainer(method=method, epochs=1, seed=5)
+    trainer.fit()
+    state = trainer.model.state()
+    other.model.load_state(state)
+    assert state.keys() == other.model.state().keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in other.model.state().items())
+    (ours, _), (theirs, _) = trainer.evaluate(), other.evaluate()
+    assert ours == theirs
+
+
+def test_the_whole_backbone_is_tuned_where_the_method_says_so(family):
+    trainer = tiny_trainer(method=METHODS["fine-tuning"](), family=family)
+    names = {name.removeprefix("backbone.") for name, _ in trainer.model.trainable() if name.startswith("backbone.")}
+    assert names == {name for name, _ in trainer.model.backbone.model.named_parameters()}

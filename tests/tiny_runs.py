@@ -1,0 +1,108 @@
+"""Small real training runs: tiny data for every task, and a tracker that remembers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from foreword.backbones import Backbone
+from foreword.data.records import Record
+from foreword.inference.encoding import EncodedSet, encode_examples
+from foreword.methods import Method, PTuningV2
+from foreword.model import PromptedModel
+from foreword.tasks import NER, QA, Classification, Task
+from foreword.training.loop import Trainer
+from foreword.training.settings import TrainingSettings
+from tiny import tiny_backbone
+
+_PEOPLE, _PLACES = ("Anna", "Peter", "my sister"), ("London", "Germany")
+_DOINGS = ("visited", "has never seen", "was reading about", "would gladly recommend")
+
+
+def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
+    """Words, tags and a label of random sentences of different lengths."""
+    generator, facts = random.Random(count), []
+    for _ in range(count):
+        who = generator.choice(_PEOPLE).split()
+        doing = " ".join(generator.sample(_DOINGS, generator.randint(1, 3))).split()
+        where = generator.choice(_PLACES)
+        tags = ["B-PER", *["I-PER"] * (len(who) - 1), *["O"] * len(doing), "B-LOC"]
+        facts.append(([*who, *doing, where], tags, where))
+    return facts
+
+
+def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
+    text = " ".join(words)
+    return {
+        "classification": {"text": text, "label": place},
+        "ner": {"tokens": words, "tags": tags},
+        "qa": {
+            "question": "Where is it?",
+            "context": text,
+            "answers": [{"text": place, "answer_start": text.index(place)}],
+        },
+    }[name]
+
+
+TASKS: dict[str, Task[Any, Any]] = {
+    "classification": Classification(labels=("Germany", "London"), dropout=0),
+    "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
+    "qa": QA(unanswerable=False),
+}
+
+
+def tiny_data(task: Task[Any, Any], backbone: Backbone, count: int = 24) -> EncodedSet:
+    """Labelled, encoded examples of a task; the same ones for the same count."""
+    records = [Record(_record(task.name, *fact), "tiny", n) for n, fact in enumerate(_facts(count))]
+    return encode_examples(task, task.read(records, labelled=True), backbone)
+
+
+class Recorder:
+    """A tracker that keeps every event, and calls back if asked to."""
+
+    def __init__(self, callback: Callable[[str, int], None] | None = None) -> None:
+        self.events: list[tuple[str, int, dict[str, Any]]] = []
+        self._callback = callback
+
+    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        self.events.append((kind, step, dict(values)))
+        if self._callback is not None:
+            self._callback(kind, step)
+
+    def close(self) -> None:
+        pass
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [values for found, _, values in self.events if found == kind]
+
+
+def tiny_trainer(
+    *,
+    task: Task[Any, Any] | str = "classification",
+    method: Method | None = None,
+    family: str = "bert",
+    rows: int = 24,
+    tracker: Recorder | None = None,
+    checkpoint: Any = None,
+    recipe: str = "tiny",
+    **settings: Any,
+) -> Trainer:
+    """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
+    task = TASKS[task] if isinstance(task, str) else task
+    chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
+    backbone = tiny_backbone(family)
+    torch.manual_seed(chosen.seed)
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.head(backbone.hidden_size))
+    return Trainer(
+        model,
+        task,
+        chosen,
+        train=tiny_data(task, backbone, rows),
+        dev=tiny_data(task, backbone, 8),
+        tracker=tracker or Recorder(),
+        checkpoint=checkpoint,
+        recipe=recipe,
+    )
