@@ -36,8 +36,8 @@ SEARCH: dict[str, dict[str, list[str]]] = {
         "fine-tuning": ["training.epochs=3"],
         "head-only": ["training.epochs=4"],
     },
-    "conll2003": dict.fromkeys(RATES, ["data.train_limit=4000", "training.epochs=2"]),
-    "sst2": dict.fromkeys(RATES, ["data.train_limit=8000"]),
+    "conll2003": {method: ["data.train_limit=4000", "training.epochs=2"] for method in RATES},
+    "sst2": {method: ["data.train_limit=8000"] for method in RATES},
     "rte": {
         "ptuning-v2": ["training.epochs=2"],
         "fine-tuning": ["training.epochs=1"],
@@ -48,7 +48,7 @@ SEARCH: dict[str, dict[str, list[str]]] = {
         "fine-tuning": ["training.epochs=1"],
         "head-only": ["training.epochs=2"],
     },
-    "squad": dict.fromkeys(RATES, ["data.train_limit=1500", "training.epochs=1"]),
+    "squad": {method: ["data.train_limit=1500", "training.epochs=1"] for method in RATES},
 }
 
 
@@ -95,7 +95,10 @@ def study(data: str, method: str) -> None:
 
 def table() -> str:
     """The finished recipes as Markdown."""
-    lines = ["| data | metric | method | dev | of fine-tuning | trained | rate | seconds |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| data | metric | method | dev | of fine-tuning | trained | rate | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for data in SEARCH:
         full = {method: _whole(data, method) for method in RATES}
         for method, found in full.items():

@@ -8,11 +8,13 @@ from typing import Any
 
 from foreword.backbones import Backbone
 from foreword.data.sources import Source
+from foreword.errors import ForewordError
 from foreword.methods import Method
 from foreword.tasks import Task
+from foreword.training.progress import progress_tracker
 from foreword.training.run import TrainedRun, prepare, train_prepared
 from foreword.training.settings import TrainingSettings
-from foreword.training.tracking import Tracker
+from foreword.training.tracking import Tracker, Trackers
 
 Data = Source | str | Path | Iterable[Mapping[str, Any]]
 
@@ -24,6 +26,7 @@ def train(
     *,
     train: Data,
     dev: Data,
+    progress: bool = True,
     tracker: Tracker | None = None,
     **training: Any,
 ) -> TrainedRun:
@@ -34,12 +37,19 @@ def train(
         method: such as ``PTuningV2(prompt_length=20)``.
         task: such as ``Classification()``.
         train, dev: a file of any format that `foreword train` reads, or dictionaries.
-        tracker: told about every event.
+        progress: show a live bar on a terminal, and plain lines elsewhere, on stderr.
+        tracker: told about every event as well.
         **training: fields of `TrainingSettings`, such as ``epochs=10``.
 
     Raises:
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
     """
     settings = TrainingSettings(**training)
+    if settings.tensorboard:
+        raise ForewordError("there is no run folder here to log to: pass tracker=TensorBoardTracker(folder) instead")
     prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings)
-    return train_prepared(backbone, method, prepared, settings, tracker=tracker)
+    everyone = Trackers(*([progress_tracker()] if progress else []), *([tracker] if tracker else []))
+    try:
+        return train_prepared(backbone, method, prepared, settings, tracker=everyone)
+    finally:
+        everyone.close()

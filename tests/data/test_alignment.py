@@ -39,9 +39,7 @@ SPACES = ["", " ", "  ", "\n", "\u00a0", "\u3000"]
 @st.composite
 def texts(draw):
     """Text made of hard pieces, with any white space, or none, between and around them."""
-    parts = draw(
-        st.lists(st.tuples(st.sampled_from(SPACES), st.sampled_from(PIECES)), min_size=1, max_size=8)
-    )
+    parts = draw(st.lists(st.tuples(st.sampled_from(SPACES), st.sampled_from(PIECES)), min_size=1, max_size=8))
     return "".join(space + piece for space, piece in parts) + draw(st.sampled_from(SPACES))
 
 

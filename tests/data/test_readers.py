@@ -28,9 +28,7 @@ def write(tmp_path):
 
 
 def read(path: Path, format: str = "auto", **options: Any) -> list[tuple[dict[str, Any], int]]:
-    return [
-        (dict(record.fields), record.line) for record in read_records(path, format, ReadOptions(**options))
-    ]
+    return [(dict(record.fields), record.line) for record in read_records(path, format, ReadOptions(**options))]
 
 
 def failure(path: Path | str, format: str = "auto", **options: Any) -> DataError:

@@ -202,9 +202,7 @@ def test_notices_say_that_they_are_squad_two(paths):
 
 
 def test_diary_names_of_several_words_are_one_entity(paths):
-    tagged = [
-        pair for item in fields(paths.diary_train) for pair in zip(item["tokens"], item["tags"], strict=True)
-    ]
+    tagged = [pair for item in fields(paths.diary_train) for pair in zip(item["tokens"], item["tags"], strict=True)]
     assert {tag for _, tag in tagged} == {"O", *(f"{mark}-{kind}" for mark in "BI" for kind in TYPES)}
     after_bank = [after for (word, tag), after in pairwise(tagged) if (word, tag[:1]) == ("Bank", "B")]
     assert set(after_bank) == {("of", "I-ORGANISATION")}

@@ -16,9 +16,7 @@ TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 def gold_and_predicted(draw):
     """Tag sequences of equal lengths, valid or not."""
     lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
-    return tuple(
-        [draw(st.lists(st.sampled_from(TAGS), min_size=n, max_size=n)) for n in lengths] for _ in range(2)
-    )
+    return tuple([draw(st.lists(st.sampled_from(TAGS), min_size=n, max_size=n)) for n in lengths] for _ in range(2))
 
 
 @given(case=gold_and_predicted())

@@ -276,7 +276,7 @@ class TestSteps:
     @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize(("batch_size", "parts", "rows"), [(8, 2, 16), (6, 3, 15)])
     def test_parts_make_no_difference(self, task, batch_size, parts, rows):
-        settings = {"task": task, "method": NO_DROPOUT, "rows": rows, "epochs": 3, "max_grad_norm": None}
+        settings = {"task": task, "method": NO_DROPOUT, "rows": rows, "epochs": 3, "max_grad_norm": 0}
         whole = tiny_trainer(**settings, batch_size=rows)
         in_parts = tiny_trainer(**settings, batch_size=batch_size, accumulation_steps=parts)
         for trainer in (whole, in_parts):

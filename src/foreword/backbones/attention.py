@@ -108,7 +108,24 @@ def prefix_attention(
                 attention_mask = query.new_ones((rows, 1, query.shape[2], key.shape[2] - length), dtype=torch.bool)
             if attention_mask is not None:
                 attention_mask = call.mask(attention_mask, length, prefix.visible)
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
+        return _attend_in_float32(module, query, key, value, attention_mask, **kwargs)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
+
+
+def _attend_in_float32(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention between bfloat16 layers, in float32.
+
+    The bfloat16 backward pass of CPU attention takes up to ten times as long as the float32 one on
+    short rows, far more than the casts (benchmarks/attention_precision.py).
+    """
+    if attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask.float()
+    with torch.autocast("cpu", enabled=False):
+        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
+    return out.to(query.dtype), None
 
 
 class _Probe:

@@ -157,10 +157,11 @@ class Backbone(nn.Module):
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade compute for memory by recomputing activations in the backward pass."""
         self._recomputes = enabled
-        if enabled:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            self.model.gradient_checkpointing_disable()
+        verb = "enable" if enabled else "disable"
+        switch = getattr(self.model, f"activation_checkpointing_{verb}", None)
+        if switch is None:  # its name in the earlier releases of transformers 5
+            switch = getattr(self.model, f"gradient_checkpointing_{verb}")
+        switch()
 
     @property
     def device(self) -> torch.device:

@@ -21,7 +21,9 @@ RECIPES_EXAMPLES = examples("foreword recipes", "foreword recipes NAME > mine.to
 T = TypeVar("T")
 
 
-def methods(name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None) -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show the settings of this one.")] = None,
+) -> None:
     """List the methods, or the settings of one."""
     from foreword.methods import METHODS
 
@@ -32,7 +34,9 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show the settings o
         _print_settings("method", name, method.summary, method)
 
 
-def tasks(name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None) -> None:
+def tasks(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show the settings of this one.")] = None,
+) -> None:
     """List the tasks, or the settings of one and how its data must look."""
     from foreword.recipes.templates import data_help
     from foreword.tasks import TASKS
@@ -52,7 +56,7 @@ def backbones() -> None:
     print_table((name, family.summary) for name, family in FAMILIES.items())
 
 
-def recipes(name: Annotated[str | None, typer.Argument(help="Print this one.")] = None) -> None:
+def recipes(name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one.")] = None) -> None:
     """List the recipes that come with Foreword, or print one."""
     from foreword.recipes import packaged_recipes
 

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from foreword.cli.loading import ArtifactPath, BackboneName, open_predictor
-from foreword.cli.printing import examples, print_table
+from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def evaluate(
     """
     predictor = open_predictor(artifact, backbone)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
+    for warning in predictor.warnings:
+        warn(warning)
     if as_json:
         typer.echo(json.dumps(scores.to_json()))
         return

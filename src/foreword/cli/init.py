@@ -21,7 +21,7 @@ EXAMPLES = examples(
 
 
 def init(
-    task: Annotated[str, typer.Argument(help="A task; `foreword tasks` lists them.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task; `foreword tasks` lists them.")],
     output: Annotated[Path, typer.Option(help="Where to write the recipe.")] = Path("recipe.toml"),
     train: Annotated[str | None, typer.Option(help="Your training data.")] = None,
     dev: Annotated[str | None, typer.Option(help="Your data to evaluate on while training.")] = None,

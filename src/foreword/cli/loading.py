@@ -12,7 +12,9 @@ import typer
 if TYPE_CHECKING:
     from foreword.inference.predictor import Predictor
 
-ArtifactPath = Annotated[Path, typer.Argument(help="An artifact, or the folder of the run that made it.")]
+ArtifactPath = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
+]
 BackboneName = Annotated[
     str | None,
     typer.Option("--backbone", help="Folder or hub name, where it is not the one in the artifact; it is checked."),

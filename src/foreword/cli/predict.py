@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from foreword.cli.loading import ArtifactPath, BackboneName, open_predictor
-from foreword.cli.printing import examples
+from foreword.cli.printing import examples, warn
 from foreword.errors import DataError, OutputError
 
 EXAMPLES = examples(
@@ -48,6 +48,8 @@ def predict(
     with _open_output(output) as out:
         for answer in predictor.stream(parse_json_lines(lines, name)):
             out.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+    for warning in predictor.warnings:
+        warn(warning)
 
 
 def _piped_lines() -> Iterator[str]:

@@ -27,9 +27,9 @@ def quickstart(
     """
     from rich.console import Console
 
-    from foreword.cli.progress import progress_tracker
     from foreword.studies.quickstart import run_quickstart
     from foreword.studies.results_table import write_table
+    from foreword.training.progress import progress_tracker
 
     done = run_quickstart(output, progress_tracker)
     console = Console(highlight=False)

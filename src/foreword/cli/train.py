@@ -23,7 +23,7 @@ EXAMPLES = examples(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
@@ -40,10 +40,10 @@ def train(
 
     Ctrl-C saves the run, and --resume takes it up again, to the same bits.
     """
-    from foreword.cli.progress import progress_tracker
     from foreword.recipes import load_recipe, run_recipe
     from foreword.recipes.run import ARTIFACT, MARKER
     from foreword.training.loop import Interrupted
+    from foreword.training.progress import progress_tracker
 
     overrides = [*(changes or ()), *(["training.tensorboard=true"] if tensorboard else ())]
     checked = load_recipe(recipe, overrides)
@@ -70,6 +70,7 @@ def _report(run: TrainedRun, artifact: Path) -> None:
         [
             *score_rows(run.outcome.scores.values),
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
+            ("padding in training", f"{manifest.training.padding:.1%}"),
             ("artifact", f"{artifact} ({size_words(folder_size(artifact))})"),
         ]
     )

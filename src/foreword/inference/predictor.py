@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,12 @@ class Predictor:
         self.backbone = backbone or load_backbone(entry.name, revision=entry.revision)
         self.model = artifact.build_model(self.backbone)
         self.batch_size = batch_size
+        self.notes: Counter[str] = Counter()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What had to be done so far to make inputs fit, in words."""
+        return [f"{count} inputs {note}" for note, count in self.notes.items()]
 
     def predict(self, inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer every input, in order.
@@ -54,6 +61,7 @@ class Predictor:
             examples = self.task.read(block, labelled=False, first=count)
             count += len(block)
             encoded = encode_examples(self.task, examples, self.backbone, limit)
+            self.notes += encoded.notes
             predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
             for example, prediction in zip(examples, predictions, strict=True):
                 yield self.task.to_json(example, prediction)
@@ -68,6 +76,7 @@ class Predictor:
         examples = self.task.read(records, labelled=True)
         self.task.check_labels(records, examples)
         encoded = encode_examples(self.task, examples, self.backbone, self.artifact.manifest.max_length)
+        self.notes += encoded.notes
         predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
         return self.task.score(examples, predictions)
 

@@ -20,7 +20,7 @@ from foreword.errors import OutputError
 from foreword.recipes.schema import Recipe
 from foreword.training.checkpoint import load_checkpoint
 from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
-from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers
+from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 
 MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
     "run.json",
@@ -53,6 +53,8 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         load_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
+    if recipe.training.tensorboard:
+        require_tensorboard()
     _open_output(output, recipe)
     trackers: list[Tracker] = [JSONLinesTracker(output / LOG, append=resuming)]
     if recipe.training.tensorboard:

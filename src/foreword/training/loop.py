@@ -196,7 +196,7 @@ class Trainer:
                 f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
                 "training.precision = 'float32'"
             )
-        if self.settings.max_grad_norm is not None:
+        if self.settings.max_grad_norm > 0:
             self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -272,6 +272,8 @@ class Trainer:
 
         def ask_to_stop(number: int, frame: object) -> None:
             del number, frame
+            if self._stop:  # asked twice: do not wait for the step
+                raise KeyboardInterrupt
             self._stop = True
 
         try:

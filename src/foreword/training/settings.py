@@ -42,8 +42,8 @@ class TrainingSettings(BaseModel):
     """Factor per epoch of the exponential schedule (0.95 in the code of P-Tuning v2)."""
     warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
     """Share of all steps during which the rate rises from zero."""
-    max_grad_norm: PositiveFloat | None = 1.0
-    """Gradients are scaled down to this norm; none when left out."""
+    max_grad_norm: NonNegativeFloat = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them as they are."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 computes in bfloat16 where that is safe; what is trained stays float32."""
     backbone_dropout: float = Probability

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,16 @@ class JSONLinesTracker:
         self._file.close()
 
 
+def require_tensorboard() -> None:
+    """See that TensorBoard is there before anything is written for it.
+
+    Raises:
+        ForewordError: it is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise ForewordError("training.tensorboard needs TensorBoard. Run: pip install 'foreword[tensorboard]'")
+
+
 class TensorBoardTracker:
     """Writes numbers for TensorBoard.
 
@@ -54,12 +65,9 @@ class TensorBoardTracker:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  optional
-        except ImportError as error:
-            raise ForewordError(
-                "training.tensorboard needs TensorBoard. Run: pip install 'foreword[tensorboard]'"
-            ) from error
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  optional
+
         self._writer: Any = SummaryWriter(str(folder))
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from foreword.cli.progress import LineTracker, LiveTracker, progress_tracker
+from foreword.training.progress import LineTracker, LiveTracker, progress_tracker
 
 EVENTS = [
     ("start", 0, {"steps": 4, "rows": 30, "resumed_at": 0}),
@@ -40,6 +40,17 @@ def test_plain_lines():
 def test_plain_lines_of_a_resumed_run():
     start = ("start", 3, {"steps": 4, "rows": 30, "resumed_at": 3})
     assert told(LineTracker, [start], terminal=False) == "training: 4 steps over 30 rows, going on from step 3\n"
+
+
+def test_a_title():
+    for terminal in (True, False):
+        out = io.StringIO()
+        tracker_class = LiveTracker if terminal else LineTracker
+        tracker = tracker_class(Console(file=out, force_terminal=terminal, width=120), "tickets [a]")
+        for kind, step, values in EVENTS[:2]:
+            tracker.event(kind, step, values)
+        tracker.close()
+        assert "tickets [a]" in out.getvalue()
 
 
 def test_a_live_bar():

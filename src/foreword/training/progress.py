@@ -14,10 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foreword.training.tracking import Tracker
 
 
-def progress_tracker() -> Tracker:
-    """The tracker that suits where stderr goes."""
+def progress_tracker(title: str = "training") -> Tracker:
+    """The tracker that suits where stderr goes.
+
+    Args:
+        title: what the run is called.
+    """
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    return LiveTracker(console) if console.is_terminal else LineTracker(console)
+    return LiveTracker(console, title) if console.is_terminal else LineTracker(console, title)
 
 
 class LineTracker:
@@ -25,9 +29,11 @@ class LineTracker:
 
     Args:
         console: where to.
+        title: what the run is called.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str = "training") -> None:
+        self._title = title
         self._console = console
         self._steps = 0
 
@@ -37,7 +43,7 @@ class LineTracker:
             case "start":
                 self._steps = values["steps"]
                 resumed = f", going on from step {step}" if step else ""
-                self._say(f"training: {self._steps} steps over {values['rows']} rows{resumed}")
+                self._say(f"{self._title}: {self._steps} steps over {values['rows']} rows{resumed}")
             case "evaluation":
                 self._say(f"step {step}/{self._steps}  epoch {values['epoch']}  {evaluation_words(values)}")
             case "end":
@@ -47,7 +53,7 @@ class LineTracker:
         """Nothing is kept open."""
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=True, markup=False)
 
 
 class LiveTracker:
@@ -55,11 +61,12 @@ class LiveTracker:
 
     Args:
         console: a terminal.
+        title: what the run is called.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str = "training") -> None:
         self._progress = Progress(
-            TextColumn("training"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
@@ -68,7 +75,7 @@ class LiveTracker:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task("training", loss=float("nan"), best="", speed=0.0)
+        self._task = self._progress.add_task(title, loss=float("nan"), best="", speed=0.0)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Move the bar."""
