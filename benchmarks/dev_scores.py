@@ -48,7 +48,7 @@ SEARCH: dict[str, dict[str, list[str]]] = {
         "fine-tuning": ["training.epochs=1"],
         "head-only": ["training.epochs=2"],
     },
-    "squad": {method: ["data.train_limit=1500", "training.epochs=1"] for method in RATES},
+    "squad": {method: ["data.train_limit=1000", "training.epochs=3"] for method in RATES},
 }
 
 
