@@ -14,6 +14,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_TEMPLATES.filters["cell"] = lambda text: " ".join(text.replace("|", "\\|").split())  # one cell of a table
 
 
 def model_card(manifest: Manifest) -> str:

@@ -16,8 +16,8 @@ from foreword.errors import OutputError
 def whole_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary sibling of ``path`` and rename it into place when the block ends well.
 
-    A folder already there is replaced; a reader sees the old one or the new one. If the block
-    raises, nothing is left behind.
+    A folder already there is moved aside and then deleted; between the two renames there is none.
+    If the block raises, nothing is left behind and the old folder stays.
 
     Raises:
         OutputError: the place cannot be written.
@@ -33,22 +33,29 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _sync(file)
         _sync(temporary)
         temporary.chmod(0o755)
-        retired = _retire(path)
-        temporary.rename(path)
+        _swap(temporary, path)
         _sync(path.parent)
-        if retired is not None:
-            shutil.rmtree(retired)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _retire(path: Path) -> Path | None:
-    """Move an existing folder aside, under a name of its own."""
+def _swap(new: Path, path: Path) -> None:
+    """Rename ``new`` to ``path`` and delete what was there; put it back if that fails."""
     if not path.exists():
-        return None
-    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(retired / path.name)
-    return retired
+        new.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
+        path.rename(aside / path.name)
+        try:
+            new.rename(path)
+        except OSError:
+            (aside / path.name).rename(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

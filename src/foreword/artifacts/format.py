@@ -22,17 +22,17 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foreword.artifacts.card import model_card
 from foreword.artifacts.folders import whole_folder
 from foreword.artifacts.manifest import FORMAT_VERSION, FileEntry, Manifest
+from foreword.artifacts.tensors import check_fit, read_served, read_tensors, served_names, write_tensors
 from foreword.backbones import Backbone
-from foreword.errors import ArtifactError, OutputError
+from foreword.data.readers.base import parse_json
+from foreword.errors import ArtifactError, MethodError, OutputError
 from foreword.heads import Head
-from foreword.injection import KeyValue, Prefix, Site
+from foreword.injection import Prefix, Site
 from foreword.methods import METHODS, FoldedPrompt, Method, fold
 from foreword.model import PromptedModel
 from foreword.tasks import TASKS, Task
@@ -68,10 +68,8 @@ class Artifact:
             ArtifactError: the weights do not fit the task or the backbone's width.
         """
         head = self.task.head(hidden_size)
-        try:
-            head.load_state_dict(dict(self.head))
-        except RuntimeError as error:
-            raise ArtifactError(f"{self.path}: its head does not fit this task and backbone ({error})") from error
+        check_fit(self.head, head.state_dict(), f"{self.path}: its head does not fit this task and backbone")
+        head.load_state_dict(dict(self.head))
         return head.eval()
 
     def build_model(self, backbone: Backbone) -> PromptedModel:
@@ -83,29 +81,58 @@ class Artifact:
             ArtifactError: it was made for another backbone; the message names the field.
         """
         self.check_backbone(backbone)
+        head = self.build_head(backbone.hidden_size)
+        weights = self._tuned_weights(backbone) if self.method.tunes_backbone else None
         prompt = None if self.prefix is None else FoldedPrompt(self.prefix)
-        model = PromptedModel(backbone, self.method, self.build_head(backbone.hidden_size), prompt)
-        if self.method.tunes_backbone:
-            backbone.model.load_state_dict(_read_tensors(self.path / BACKBONE))
+        model = PromptedModel(backbone, self.method, head, prompt)
+        if weights is not None:
+            backbone.model.load_state_dict(weights)
         backbone.freeze()
         return model.eval().to(backbone.device)
 
     def check_backbone(self, backbone: Backbone) -> None:
-        """Refuse a backbone this artifact was not made for."""
+        """Refuse a backbone this artifact was not made for.
+
+        Raises:
+            ArtifactError: naming the field, or the site of the prompt, that differs.
+        """
         ours, theirs = self.manifest.backbone, backbone.identity
-        for field in ("family", "weights", "tokenizer"):
+        for field in ("family", "dtype", "weights", "tokenizer"):
             wanted, found = getattr(ours, field), getattr(theirs, field)
             if wanted != found:
                 raise ArtifactError(
                     f"{self.path}: made for backbone '{ours.name}'; '{theirs.name}' differs in {field} "
                     f"({found[:12]} instead of {wanted[:12]})"
                 )
-        for site, pair in (self.prefix or {}).items():
-            shape = backbone.sites.get(site)
-            if shape is None or (pair.key.shape[0], pair.key.shape[2]) != tuple(shape):
+        if backbone.tuned and not self.method.tunes_backbone:
+            raise ArtifactError(
+                f"{self.path}: made for the weights that '{theirs.name}' is published with, but fine-tuning has "
+                "changed those of the backbone given. Load it anew"
+            )
+        shapes = {site: tuple(pair.key.shape) for site, pair in (self.prefix or {}).items()}
+        wanted_shapes = self._wanted_prefix(backbone)
+        for site in sorted(shapes.keys() | wanted_shapes.keys()):
+            if shapes.get(site) != wanted_shapes.get(site):
                 raise ArtifactError(
-                    f"{self.path}: its prompt at {site} is {tuple(pair.key.shape)}, the backbone wants {shape}"
+                    f"{self.path}: its prompt at {site} is {shapes.get(site, 'missing')}, "
+                    f"the backbone wants {wanted_shapes.get(site, 'none')} for its method.settings"
                 )
+
+    def _wanted_prefix(self, backbone: Backbone) -> dict[Site, tuple[int, ...]]:
+        """Shapes of the prompt that the method would make, found without making its numbers."""
+        try:
+            with torch.device("meta"):
+                encoder = self.method.build(backbone.sites, backbone.hidden_size)
+                prefix = {} if encoder is None else fold(encoder)
+        except (MethodError, RuntimeError, OverflowError, TypeError) as error:
+            raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({error})") from error
+        return {site: tuple(pair.key.shape) for site, pair in prefix.items()}
+
+    def _tuned_weights(self, backbone: Backbone) -> dict[str, Tensor]:
+        path = self.path / BACKBONE
+        weights = read_tensors(path)
+        check_fit(weights, backbone.model.state_dict(), f"{path}: does not fit the backbone")
+        return weights
 
 
 def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, replace: bool = False) -> None:
@@ -122,16 +149,14 @@ def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, repla
     """
     if path.exists() and not (replace and (path / MANIFEST).is_file()):
         raise OutputError(f"{path}: exists already. Choose another place for the artifact")
-    served = {f"head/{name}": t for name, t in model.head.state_dict().items()}
+    prefix = {} if model.prompt is None else fold(model.prompt)
+    unfolded = {} if model.prompt is None else model.prompt.state_dict()
     with whole_folder(path) as folder:
-        if model.prompt is not None:
-            for site, pair in fold(model.prompt).items():
-                served[f"prefix/{site}/key"], served[f"prefix/{site}/value"] = pair
-            if state := model.prompt.state_dict():
-                save_file(_plain(state), folder / UNFOLDED)
-        save_file(_plain(served), folder / SERVED)
+        write_tensors(served_names(model.head.state_dict(), prefix), folder / SERVED)
+        if unfolded:
+            write_tensors(unfolded, folder / UNFOLDED)
         if model.method.tunes_backbone:
-            save_file(_plain(model.backbone.model.state_dict()), folder / BACKBONE)
+            write_tensors(model.backbone.model.state_dict(), folder / BACKBONE)
         files = {file.name: _file_entry(file) for file in sorted(folder.iterdir())}
         manifest = manifest.model_copy(update={"files": files})
         (folder / CARD).write_text(model_card(manifest), "utf-8")
@@ -150,18 +175,12 @@ def load_artifact(path: str | Path) -> Artifact:
     """
     folder = _folder_of(Path(path))
     manifest = _read_manifest(folder / MANIFEST)
+    task: Task[Any, Any] = _component(TASKS, "task", manifest, folder)
+    method: Method = _component(METHODS, "method", manifest, folder)
+    _check_names(manifest, method, folder)
     for name, entry in manifest.files.items():
         _check_file(folder / name, entry)
-    tensors = _read_tensors(folder / SERVED)
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{folder / SERVED}: '{name}' holds values that are not finite")
-    task, method = (
-        _component(TASKS, "task", manifest, folder),
-        _component(METHODS, "method", manifest, folder),
-    )
-    prefix = _prefix({n: t for n, t in tensors.items() if n.startswith("prefix/")}, folder)
-    head = {name.removeprefix("head/"): t for name, t in tensors.items() if name.startswith("head/")}
+    head, prefix = read_served(folder / SERVED)
     return Artifact(folder, manifest, task, method, prefix or None, head)
 
 
@@ -173,23 +192,28 @@ def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:
     """
     if UNFOLDED not in artifact.manifest.files:
         raise ArtifactError(f"{artifact.path}: holds no unfolded parameters to train on from")
-    return _read_tensors(artifact.path / UNFOLDED)
+    return read_tensors(artifact.path / UNFOLDED)
 
 
 def _folder_of(path: Path) -> Path:
-    for folder in (path, path / "artifact"):
-        if (folder / MANIFEST).is_file():
-            return folder
-    if not path.exists():
+    try:
+        for folder in (path, path / "artifact"):
+            if (folder / MANIFEST).is_file():
+                return folder
+        exists, begun = path.exists(), (path / "run.json").is_file()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+    if not exists:
         raise ArtifactError(f"{path}: no such folder")
-    if (path / "run.json").is_file():
+    if begun:
         raise ArtifactError(f"{path}: this run is not finished, so it has no artifact yet. Go on with --resume")
     raise ArtifactError(f"{path}: not an artifact (no {MANIFEST} in it)")
 
 
 def _read_manifest(path: Path) -> Manifest:
+    _check_inside(path)
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = parse_json(path.read_text("utf-8"))
         version = raw.get("format_version") if isinstance(raw, dict) else None
         if version != FORMAT_VERSION:
             raise ArtifactError(f"{path}: format version {version!r}; this Foreword reads version {FORMAT_VERSION}")
@@ -201,7 +225,23 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{path}: cannot be read ({error})") from error
 
 
+def _check_names(manifest: Manifest, method: Method, folder: Path) -> None:
+    """Refuse a list of files that is not one of ours, before any of them is looked at."""
+    needed = {SERVED, BACKBONE} if method.tunes_backbone else {SERVED}
+    for name in manifest.files.keys() - needed - {UNFOLDED}:
+        raise ArtifactError(f"{folder / MANIFEST}: files: {name!r:.60} is no file of such an artifact")
+    for name in needed - manifest.files.keys():
+        raise ArtifactError(f"{folder / MANIFEST}: files: '{name}' is missing")
+
+
+def _check_inside(path: Path) -> None:
+    """Refuse a link: whoever made an artifact has no say in what else of this machine is read."""
+    if path.is_symlink():
+        raise ArtifactError(f"{path}: is a link. Copy the artifact with its links followed (cp -rL)")
+
+
 def _check_file(path: Path, entry: FileEntry) -> None:
+    _check_inside(path)
     if not path.is_file():
         raise ArtifactError(f"{path}: is missing")
     size = path.stat().st_size
@@ -209,13 +249,6 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         raise ArtifactError(f"{path}: has {size} bytes, its manifest says {entry.bytes}: truncated or replaced")
     if _file_entry(path).sha256 != entry.sha256:
         raise ArtifactError(f"{path}: its sha256 is not the one in its manifest: it was altered")
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error})") from error
 
 
 def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, folder: Path) -> Any:
@@ -228,22 +261,6 @@ def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, fo
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ArtifactError(f"{folder / MANIFEST}: {part}.settings.{where}: {first['msg']}") from error
-
-
-def _prefix(tensors: Mapping[str, Tensor], folder: Path) -> Prefix:
-    prefix: dict[Site, KeyValue] = {}
-    for name in sorted(tensors):
-        _, site, kind = name.split("/")
-        if kind == "key":
-            key, value = tensors[name], tensors.get(f"prefix/{site}/value")
-            if value is None or key.dim() != 3 or key.shape != value.shape:
-                raise ArtifactError(f"{folder / SERVED}: keys and values at {site} do not match")
-            prefix[Site.parse(site)] = KeyValue(key, value)
-    return prefix
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _file_entry(path: Path) -> FileEntry:

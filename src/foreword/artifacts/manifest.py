@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
 
 FORMAT_VERSION = 1
 
@@ -12,7 +12,7 @@ FORMAT_VERSION = 1
 class Part(BaseModel):
     """Base of all parts: nothing unknown, nothing changed after reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class BackboneEntry(Part):
@@ -22,7 +22,7 @@ class BackboneEntry(Part):
     revision: str | None
     family: str
     weights: str
-    dtype: str
+    dtype: Literal["float64", "float32", "bfloat16", "float16"]
     tokenizer: str
 
 
@@ -43,9 +43,9 @@ class DataEntry(Part):
     """
 
     files: dict[str, str]
-    examples: int
-    rows: int
-    notes: dict[str, int]
+    examples: NonNegativeInt
+    rows: NonNegativeInt
+    notes: dict[str, NonNegativeInt]
 
 
 class MetricsEntry(Part):
@@ -59,10 +59,10 @@ class MetricsEntry(Part):
 class ParametersEntry(Part):
     """Numbers of parameters: trained ones by part, and the backbone's own."""
 
-    prompt: int
-    head: int
-    backbone_trained: int
-    backbone: int
+    prompt: NonNegativeInt
+    head: NonNegativeInt
+    backbone_trained: NonNegativeInt
+    backbone: PositiveInt
 
     @property
     def trained(self) -> int:
@@ -73,9 +73,9 @@ class ParametersEntry(Part):
 class TrainingEntry(Part):
     """How the run went."""
 
-    seed: int
-    steps: int
-    best_step: int
+    seed: NonNegativeInt
+    steps: NonNegativeInt
+    best_step: NonNegativeInt
     seconds: float
     padding: float
     evaluations: list[dict[str, Any]]
@@ -98,10 +98,18 @@ class Manifest(Part):
     task: Component
     method: Component
     recipe: dict[str, Any]
-    max_length: int | None
+    max_length: PositiveInt | None
     data: dict[str, DataEntry]
     metrics: MetricsEntry
     parameters: ParametersEntry
     training: TrainingEntry
     versions: dict[str, str]
     files: dict[str, FileEntry]
+
+    @field_validator("recipe")
+    @classmethod
+    def _tables(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        for name, value in recipe.items():
+            if not isinstance(value, str if name == "name" else dict):
+                raise ValueError(f"'{name}' is not a {'text' if name == 'name' else 'table'}")
+        return recipe

@@ -49,6 +49,9 @@ class Backbone(nn.Module):
         tokenizer: its fast tokenizer.
         name, revision, family: where it came from.
         max_length: the most tokens it can read in one row, special tokens included.
+
+    Attributes:
+        tuned: whether its weights were ever given free, so that they may differ from those published.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Backbone(nn.Module):
         }
         self.sites: dict[Site, SiteShape] = {Site("encoder", layer): shape for layer, (_, shape) in enumerate(found)}
         self._recomputes = False
+        self.tuned = False
         self.regularize()
         self.freeze()
 
@@ -100,7 +104,12 @@ class Backbone(nn.Module):
         self.model.requires_grad_(False)
 
     def unfreeze(self) -> None:
-        """Make every weight trainable, as full fine-tuning needs."""
+        """Make every weight trainable, as full fine-tuning needs.
+
+        From here on the backbone is not what its `identity` says, and no prompt is made or used on it.
+        """
+        self.identity  # noqa: B018  taken while it is true
+        self.tuned = True
         self.model.requires_grad_(True)
 
     def regularize(self, *, hidden: float = 0.0, attention: float = 0.0) -> None:

@@ -17,11 +17,18 @@ class Record:
         fields: column or key name -> value (text for CSV and TSV; any JSON value otherwise).
         file: path of the file as the user named it.
         line: 1-based line the item starts on, or its 1-based number where lines mean nothing.
+
+    Raises:
+        DataError: ``fields`` is no mapping, as may happen with items a program hands in.
     """
 
     fields: Mapping[str, Any]
     file: str
     line: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fields, Mapping):
+            raise self.error(f"expected a dictionary of fields, found {type(self.fields).__name__} {self.fields!r:.60}")
 
     def error(self, message: str, *, field: str | None = None, hint: str | None = None) -> DataError:
         """A `DataError` that points at this record."""

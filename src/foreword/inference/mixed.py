@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.batching import Encoded, collate
-from foreword.data.sources import Source
-from foreword.errors import ArtifactError
+from foreword.data.records import Record
+from foreword.errors import ArtifactError, ForewordError
 from foreword.inference.encoding import EncodedSet, encode_examples
-from foreword.injection import Injection
+from foreword.injection import Injection, KeyValue, Prefix
 
 
 class MixedPredictor:
@@ -35,41 +37,53 @@ class MixedPredictor:
             if artifact.method.tunes_backbone:
                 raise ArtifactError(f"{name}: a fine-tuned backbone cannot share a batch with other tasks")
         self._numbers = {name: number for number, name in enumerate(self.artifacts)}
-        self._bank = [artifact.prefix or {} for artifact in self.artifacts.values()]
-        self._heads = {name: a.build_head(backbone.hidden_size) for name, a in self.artifacts.items()}
+        self._bank = [_moved(artifact.prefix or {}, backbone.device) for artifact in self.artifacts.values()]
+        self._heads = {
+            name: artifact.build_head(backbone.hidden_size).to(backbone.device)
+            for name, artifact in self.artifacts.items()
+        }
 
     @torch.inference_mode()
     def predict(self, inputs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Answer ``(task name, record)`` pairs in one forward pass, in order.
 
         Raises:
-            KeyError: no such task.
-            DataError: a record lacks what its task reads.
+            ForewordError: no task of that name.
+            DataError: a record lacks what its task reads; its place is its number in ``inputs``.
         """
-        encoded = [self._encode(name, item) for name, item in inputs]
-        rows: list[Encoded] = [row for one in encoded for row in one.rows]
+        encoded = [self._encode(name, item, number) for number, (name, item) in enumerate(inputs)]
         owners = [name for (name, _), one in zip(inputs, encoded, strict=True) for _ in one.rows]
+        logits = iter(self._logits([row for one in encoded for row in one.rows], owners))
+        answers = []
+        for (name, _), one in zip(inputs, encoded, strict=True):
+            task, (example,) = self.artifacts[name].task, one.examples
+            prediction = task.decode(example, one.rows, list(islice(logits, len(one.rows))))
+            answers.append({"task": name, **task.to_json(example, prediction)})
+        return answers
+
+    def _encode(self, name: str, item: Mapping[str, Any], number: int) -> EncodedSet:
+        if name not in self.artifacts:
+            raise ForewordError(f"no task '{name}' here; there are: {', '.join(self.artifacts) or 'none'}")
+        artifact, record = self.artifacts[name], Record(item, "<memory>", number + 1)
+        examples = artifact.task.read([record], labelled=False, first=number)
+        return encode_examples(artifact.task, examples, self.backbone, artifact.manifest.max_length)
+
+    def _logits(self, rows: Sequence[Encoded], owners: Sequence[str]) -> list[Tensor]:
+        """Logits of every row, from the head of its own task, out of one forward pass."""
+        if not rows:
+            return []
         batch = collate(rows, range(len(rows)), self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
-        numbers = torch.tensor([self._numbers[name] for name in owners])
+        injection = Injection(self._bank, torch.tensor([self._numbers[name] for name in owners]))
         self.backbone.eval()
-        hidden = self.backbone(
-            batch.input_ids, batch.attention_mask, batch.token_type_ids, Injection(self._bank, numbers)
-        )
-        logits: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+        logits: list[Tensor] = [torch.empty(0)] * len(rows)
         for name, head in self._heads.items():
             mine = [i for i, owner in enumerate(owners) if owner == name]
             if mine:
                 for i, row in zip(mine, head(hidden[mine].float(), batch.attention_mask[mine]).cpu(), strict=True):
                     logits[i] = row[: len(rows[i])] if row.dim() == 2 else row
-        answers, at = [], 0
-        for (name, _), one in zip(inputs, encoded, strict=True):
-            task, here = self.artifacts[name].task, slice(at, at + len(one.rows))
-            at += len(one.rows)
-            prediction = task.decode(one.examples[0], one.rows, logits[here])
-            answers.append({"task": name, **task.to_json(one.examples[0], prediction)})
-        return answers
+        return logits
 
-    def _encode(self, name: str, item: Mapping[str, Any]) -> EncodedSet:
-        artifact = self.artifacts[name]
-        examples = artifact.task.read(Source(items=(item,)).records(), labelled=False)
-        return encode_examples(artifact.task, examples, self.backbone, artifact.manifest.max_length)
+
+def _moved(prefix: Prefix, device: torch.device) -> Prefix:
+    return {site: KeyValue(pair.key.to(device), pair.value.to(device)) for site, pair in prefix.items()}

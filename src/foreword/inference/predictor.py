@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foreword.artifacts.format import Artifact, load_artifact
 from foreword.backbones import Backbone, load_backbone
 from foreword.data.records import Record
@@ -31,7 +33,9 @@ class Predictor:
         self.artifact = artifact
         self.task = artifact.task
         entry = artifact.manifest.backbone
-        self.backbone = backbone or load_backbone(entry.name, revision=entry.revision)
+        self.backbone = backbone or load_backbone(
+            entry.name, revision=entry.revision, dtype=getattr(torch, entry.dtype)
+        )
         self.model = artifact.build_model(self.backbone)
         self.batch_size = batch_size
         self.notes: Counter[str] = Counter()

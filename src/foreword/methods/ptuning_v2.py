@@ -8,17 +8,20 @@ the MLP is folded away after training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import nn
 
 from foreword.errors import MethodError
 from foreword.injection import KeyValue, Prefix, Site, SiteShape
 from foreword.methods.base import Method, PromptEncoder
 from foreword.methods.reparameterization import MLP, Direct
+
+_INTERVAL = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 
 
 class PTuningV2(Method):
@@ -50,18 +53,26 @@ class PTuningV2(Method):
         chosen = {site: shape for site, shape in sites.items() if site.layer in self._layers(len(sites))}
         return PrefixEncoder(self, chosen, hidden_size)
 
-    def _layers(self, count: int) -> tuple[int, ...]:
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _text_or_numbers(cls, value: Any) -> Any:
+        """One message for what is of no type that a choice of layers could have."""
+        if isinstance(value, str) or (isinstance(value, list | tuple) and all(type(item) is int for item in value)):
+            return value
+        raise ValueError("expected 'all', an interval such as '3-5', or a list of whole numbers such as [0, 2]")
+
+    def _layers(self, count: int) -> Sequence[int]:
         """The layer numbers meant by ``layers``, checked against a backbone of ``count`` layers."""
         match self.layers:
             case "all":
                 return tuple(range(count))
             case str() as text:
-                first, dash, last = text.partition("-")
-                if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+                interval = _INTERVAL.fullmatch(text)
+                if interval is None:
                     raise MethodError(f"method.layers: '{text}' is neither 'all', an interval like '3-5', nor a list")
-                wanted = tuple(range(int(first), int(last if dash else first) + 1))
+                wanted: Sequence[int] = range(int(interval[1]), int(interval[2] or interval[1]) + 1)
             case _:
-                wanted = tuple(sorted(set(self.layers)))
+                wanted = sorted(set(self.layers))
         if not wanted or wanted[0] < 0 or wanted[-1] >= count:
             raise MethodError(
                 f"method.layers: {self.layers!r} does not fit a backbone whose layers are 0 to {count - 1}"

@@ -44,7 +44,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         text, source, folder, name = packaged[str(recipe)], str(recipe), Path(), str(recipe)
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"not valid TOML: {error}", source) from error
     if "base" in raw:
         raw = _on_base(raw, source)
@@ -55,20 +55,30 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _on_base(raw: dict[str, Any], source: str) -> dict[str, Any]:
-    """Fill in what a recipe leaves to the packaged recipe it names as its ``base``, table by table."""
+    """Fill in what a recipe leaves to the packaged recipe it names as its ``base``, but for the name."""
     name, packaged = raw.pop("base"), packaged_recipes()
     if not isinstance(name, str) or name not in packaged:
         raise RecipeError(f"base: no packaged recipe '{name}' (there are: {', '.join(packaged)})", source)
-    merged = tomllib.loads(packaged[name])
-    for key, value in raw.items():
-        table = merged.get(key)
-        merged[key] = {**table, **value} if isinstance(table, dict) and isinstance(value, dict) else value
+    base = tomllib.loads(packaged[name])
+    if "base" in base:
+        base = _on_base(base, name)
+    return _merged({key: value for key, value in base.items() if key != "name"}, raw)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``, table by table. A table of another ``type`` covers the one below whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        table = below.get(key)
+        both = isinstance(table, dict) and isinstance(value, dict)
+        same = both and value.get("type", table.get("type")) == table.get("type")
+        merged[key] = _merged(table, value) if same else value
     return merged
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some editors on Windows put a mark in front
     except FileNotFoundError as error:
         raise RecipeError("no such file", path) from error
     except UnicodeDecodeError as error:
@@ -113,8 +123,8 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
                     _path(item, folder, f"data.{side}", mistakes) if isinstance(item, str) else item for item in value
                 ]
     backbone = raw.get("backbone")
-    if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith("."):
-        backbone["name"] = str(folder / name)
+    if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
+        backbone["name"] = _absolute(name, folder, "backbone.name", mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
 
@@ -126,7 +136,16 @@ def _path(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
         if name not in os.environ
     )
     expanded = _VARIABLE.sub(lambda m: os.environ.get(m[1] or m[2], m[0]), value)
-    return expanded if expanded.startswith("hub:") else str(folder / Path(expanded).expanduser())
+    return expanded if expanded.startswith("hub:") else _absolute(expanded, folder, where, mistakes)
+
+
+def _absolute(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
+    """A path that means the same from every folder, as the resolved recipe of a run must."""
+    try:
+        return str((folder / Path(value).expanduser()).absolute())
+    except RuntimeError:
+        mistakes.append(f"{where}: there is no home folder for '{value}'")
+        return value
 
 
 def _names(value: str) -> Iterator[str]:

@@ -133,7 +133,7 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
     Raises:
         RecipeError: with one sentence per mistake.
     """
-    mistakes = [_unknown(key, "", SECTIONS) for key in raw if key not in SECTIONS]
+    mistakes = [_unknown(key, "", ("base", *SECTIONS)) for key in raw if key not in SECTIONS]
     tables: dict[str, Mapping[str, Any]] = {}
     for section in SECTIONS[1:]:
         table = raw.get(section, {})
@@ -183,12 +183,11 @@ def _check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: 
 
 
 def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
-    """One pydantic error as a sentence with the dotted path, without pydantic's own words for branches."""
+    """One pydantic error as a sentence with the dotted path."""
     path = [str(step) for step in error["loc"]]
     if error["type"] == "extra_forbidden":
         return _unknown(path[-1], ".".join([section, *path[:-1]]), _fields(model, path[:-1]))
-    known = [step for step in path if step in _fields(model, []) or step.isdigit() or path.index(step) == 0]
-    where = ".".join([section, *known])
+    where = ".".join([section, *path])
     if error["type"] == "missing":
         return f"{where}: is missing"
     return f"{where}: {error['msg'].removeprefix('Value error, ')} (found {error['input']!r:.60})"

@@ -24,7 +24,7 @@ from foreword.training.tracking import Tracker
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 SIZES = Sizes(notices_train=300, notices_dev=100)
-PROMPT = PTuningV2(prompt_length=20)
+PROMPT = PTuningV2(prompt_length=20, init_scale=0.5)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Demo:
 
 
 DEMOS = {
-    "tickets": Demo("classification", "tickets to a shop", Classification(), (6, 2, 3)),
-    "diary": Demo("named entities", "diary sentences", NER(), (14, 5, 5)),
-    "notices": Demo("question answering", "notices and questions", QA(), (10, 4, 3)),
+    "tickets": Demo("classification", "tickets to a shop", Classification(), (4, 2, 3)),
+    "diary": Demo("named entities", "diary sentences", NER(), (9, 3, 4)),
+    "notices": Demo("question answering", "notices and questions", QA(), (7, 3, 2)),
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from foreword.data.batching import Encoded
@@ -60,6 +60,14 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
 
     labels: tuple[str, ...] | None = None
     """Label names, in the order of the head's outputs. Found from the training data when left out."""
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for number, label in enumerate(labels or ()):
+            if label in (labels or ())[:number]:
+                raise ValueError(f"'{label}' comes twice")
+        return labels
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[ExampleT]:
         """Check records and understand them.

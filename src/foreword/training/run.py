@@ -28,7 +28,7 @@ from foreword.artifacts.manifest import (
 )
 from foreword.backbones import Backbone
 from foreword.data.sources import Source
-from foreword.errors import DataError
+from foreword.errors import BackboneError, DataError
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method
 from foreword.model import PromptedModel
@@ -177,12 +177,16 @@ def train_prepared(
         checkpoint: file to keep the run's state in.
         resume: take the run up from that file.
         recipe: recorded in the artifact.
+
+    Raises:
+        BackboneError: its weights were tuned before.
     """
     recipe = recipe or {
         "method": method.model_dump(mode="json"),
         "training": settings.model_dump(mode="json"),
     }
-    backbone_entry(backbone)  # its identity is taken before any weight can change
+    if backbone.tuned:
+        raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
     torch.manual_seed(settings.seed)
     model = PromptedModel(backbone, method, prepared.task.head(backbone.hidden_size))
     trainer = Trainer(
