@@ -37,18 +37,22 @@ SEARCH: dict[str, dict[str, list[str]]] = {
         "head-only": ["training.epochs=4"],
     },
     "conll2003": {method: ["data.train_limit=4000", "training.epochs=2"] for method in RATES},
-    "sst2": {method: ["data.train_limit=8000"] for method in RATES},
+    "sst2": {method: ["data.train_limit=6000"] for method in RATES},
     "rte": {
         "ptuning-v2": ["training.epochs=2"],
         "fine-tuning": ["training.epochs=1"],
         "head-only": ["training.epochs=2"],
     },
     "boolq": {
-        "ptuning-v2": ["training.epochs=2"],
+        "ptuning-v2": ["training.epochs=1"],
         "fine-tuning": ["training.epochs=1"],
         "head-only": ["training.epochs=2"],
     },
-    "squad": {method: ["data.train_limit=1000", "training.epochs=3"] for method in RATES},
+    "squad": {
+        "ptuning-v2": ["data.train_limit=1600", "training.epochs=1"],
+        "fine-tuning": ["data.train_limit=1000", "training.epochs=1"],
+        "head-only": ["data.train_limit=1000", "training.epochs=1"],
+    },
 }
 
 

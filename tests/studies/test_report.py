@@ -7,8 +7,9 @@ from rich.console import Console
 
 from foreword.errors import OutputError
 from foreword.methods import METHODS
-from foreword.studies import report
-from foreword.studies.report import CurvePoint, Mark, Run, Shown, contests, headline, write_report
+from foreword.studies import charts, wording
+from foreword.studies.report import Mark, Shown, write_report
+from foreword.studies.results import CurvePoint, Run, contests, headline
 from foreword.studies.results_table import write_table
 
 CURVE = tuple(CurvePoint(step, step / 10, 2.0 / step, 0.5 + step / 1000) for step in (50, 100, 150, 200))
@@ -82,7 +83,7 @@ def page(tmp_path, runs=RUNS, shown=(), title="A study", intro="What it is.", fa
 
 
 def test_the_methods_named_are_the_library_s():
-    assert set(report._METHODS) == set(METHODS)
+    assert set(wording.METHOD_NAMES) == set(METHODS)
 
 
 def test_all_that_is_given_is_escaped(tmp_path):
@@ -186,8 +187,8 @@ def test_curves_of_any_shape_stay_inside_their_axes(tmp_path, values):
     source = page(tmp_path, runs=[run(curve=curve)])
     for tag, given in Page(source).elements:
         if tag == "circle":
-            assert report._LEFT <= float(given["cx"]) <= report._RIGHT
-            assert report._TOP <= float(given["cy"]) <= report._BOTTOM
+            assert charts.LEFT <= float(given["cx"]) <= charts.RIGHT
+            assert charts.TOP <= float(given["cy"]) <= charts.BOTTOM
 
 
 def test_the_headline_compares_with_fine_tuning():
@@ -242,20 +243,20 @@ def test_a_report_that_cannot_be_written_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize(
     ("write", "number", "written"),
     [
-        (report.share, 0.0, "0%"),
-        (report.share, 0.000132, "0.013%"),
-        (report.share, 0.00823, "0.82%"),
-        (report.share, 0.0423, "4.2%"),
-        (report.share, 1.0001, "100%"),
-        (report.size, 999, "999 B"),
-        (report.size, 1_000, "1.0 kB"),
-        (report.size, 749_400, "749 kB"),
-        (report.size, 999_900, "1.0 MB"),
-        (report.size, 2_400_000_000_000, "2400 GB"),
-        (report.duration, 4.25, "4.2 s"),
-        (report.duration, 59.97, "1 min 00 s"),
-        (report.duration, 3_599.8, "1 h 00 min"),
-        (report.duration, 7_500, "2 h 05 min"),
+        (wording.share, 0.0, "0%"),
+        (wording.share, 0.000132, "0.013%"),
+        (wording.share, 0.00823, "0.82%"),
+        (wording.share, 0.0423, "4.2%"),
+        (wording.share, 1.0001, "100%"),
+        (wording.size, 999, "999 B"),
+        (wording.size, 1_000, "1.0 kB"),
+        (wording.size, 749_400, "749 kB"),
+        (wording.size, 999_900, "1.0 MB"),
+        (wording.size, 2_400_000_000_000, "2400 GB"),
+        (wording.duration, 4.25, "4.2 s"),
+        (wording.duration, 59.97, "1 min 00 s"),
+        (wording.duration, 3_599.8, "1 h 00 min"),
+        (wording.duration, 7_500, "2 h 05 min"),
     ],
 )
 def test_numbers_are_written_for_people(write, number, written):

@@ -111,7 +111,7 @@ class Artifact:
             )
         shapes = {site: tuple(pair.key.shape) for site, pair in (self.prefix or {}).items()}
         wanted_shapes = self._wanted_prefix(backbone)
-        for site in sorted(shapes.keys() | wanted_shapes.keys()):
+        for site in (*shapes, *wanted_shapes):
             if shapes.get(site) != wanted_shapes.get(site):
                 raise ArtifactError(
                     f"{self.path}: its prompt at {site} is {shapes.get(site, 'missing')}, "
@@ -125,7 +125,8 @@ class Artifact:
                 encoder = self.method.build(backbone.sites, backbone.hidden_size)
                 prefix = {} if encoder is None else fold(encoder)
         except (MethodError, RuntimeError, OverflowError, TypeError) as error:
-            raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({error})") from error
+            reason = str(error).partition("\n")[0]  # torch's own go on for a page
+            raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({reason})") from error
         return {site: tuple(pair.key.shape) for site, pair in prefix.items()}
 
     def _tuned_weights(self, backbone: Backbone) -> dict[str, Tensor]:

@@ -111,5 +111,5 @@ class Manifest(Part):
     def _tables(cls, recipe: dict[str, Any]) -> dict[str, Any]:
         for name, value in recipe.items():
             if not isinstance(value, str if name == "name" else dict):
-                raise ValueError(f"'{name}' is not a {'text' if name == 'name' else 'table'}")
+                raise ValueError(f"'{name}' is not a {'text' if name == 'name' else 'table'}")  # noqa: TRY004  pydantic's
         return recipe

@@ -87,7 +87,7 @@ def check_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], message
         ArtifactError: naming the first that differs.
     """
     shapes, expected = ({name: tuple(t.shape) for name, t in side.items()} for side in (found, wanted))
-    for name in sorted(shapes.keys() | expected.keys()):
+    for name in (*shapes, *expected):
         if shapes.get(name) != expected.get(name):
             raise ArtifactError(
                 f"{message} ('{name}' is {shapes.get(name, 'missing')}, expected {expected.get(name, 'none')})"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foreword.cli.loading import ArtifactPath
-from foreword.cli.printing import examples, print_table, score_rows, share_words, size_words
+from foreword.cli.printing import examples, print_table, score_rows, share_words
+from foreword.studies.wording import size
 
 if TYPE_CHECKING:
     from foreword.artifacts.format import Artifact
@@ -53,7 +54,7 @@ def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
         "Scores on the dev data": score_rows(manifest.metrics.values),
         "Size": [
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
-            *((name, size_words(entry.bytes)) for name, entry in manifest.files.items()),
+            *((name, size(entry.bytes)) for name, entry in manifest.files.items()),
         ],
         "Data": [row for side, entry in manifest.data.items() for row in _data_rows(side, entry.model_dump())],
         "Training": [

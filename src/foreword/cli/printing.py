@@ -38,14 +38,6 @@ def warn(message: str) -> None:
     typer.echo(f"warning: {message}", err=True)
 
 
-def size_words(size: int) -> str:
-    """A number of bytes for people."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
-
-
 def folder_size(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foreword.cli.printing import examples, folder_size, print_table, score_rows, share_words, size_words, warn
+from foreword.cli.printing import examples, folder_size, print_table, score_rows, share_words, warn
+from foreword.studies.wording import size
 
 if TYPE_CHECKING:
     from foreword.training.run import TrainedRun
@@ -71,7 +72,7 @@ def _report(run: TrainedRun, artifact: Path) -> None:
             *score_rows(run.outcome.scores.values),
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
             ("padding in training", f"{manifest.training.padding:.1%}"),
-            ("artifact", f"{artifact} ({size_words(folder_size(artifact))})"),
+            ("artifact", f"{artifact} ({size(folder_size(artifact))})"),
         ]
     )
     for warning in run.warnings:

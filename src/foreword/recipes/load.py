@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
 from foreword.recipes.schema import Recipe, parse_recipe
 
@@ -44,7 +45,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         text, source, folder, name = packaged[str(recipe)], str(recipe), Path(), str(recipe)
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # too many digits or brackets are no TOMLDecodeError
         raise RecipeError(f"not valid TOML: {error}", source) from error
     if "base" in raw:
         raw = _on_base(raw, source)
@@ -70,9 +71,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         table = below.get(key)
-        both = isinstance(table, dict) and isinstance(value, dict)
-        same = both and value.get("type", table.get("type")) == table.get("type")
-        merged[key] = _merged(table, value) if same else value
+        if isinstance(table, dict) and isinstance(value, dict) and value.get("type") in (None, table.get("type")):
+            merged[key] = _merged(table, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -105,7 +107,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -124,7 +126,7 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
                 ]
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
-        backbone["name"] = _absolute(name, folder, "backbone.name", mistakes)
+        backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
     if mistakes:
         raise RecipeError(mistakes, source)
 
@@ -136,13 +138,12 @@ def _path(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
         if name not in os.environ
     )
     expanded = _VARIABLE.sub(lambda m: os.environ.get(m[1] or m[2], m[0]), value)
-    return expanded if expanded.startswith("hub:") else _absolute(expanded, folder, where, mistakes)
+    return expanded if expanded.startswith(HUB_PREFIX) else _below(expanded, folder, where, mistakes)
 
 
-def _absolute(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
-    """A path that means the same from every folder, as the resolved recipe of a run must."""
+def _below(value: str, folder: Path, where: str, mistakes: list[str]) -> str:
     try:
-        return str((folder / Path(value).expanduser()).absolute())
+        return str(folder / Path(value).expanduser())
     except RuntimeError:
         mistakes.append(f"{where}: there is no home folder for '{value}'")
         return value

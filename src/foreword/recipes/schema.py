@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
-from foreword.data.readers import FORMATS, ReadOptions
+from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
@@ -83,6 +84,13 @@ class DataTable(Table):
             raise ValueError(f"'{value}' is not one of auto, {', '.join(FORMATS)}")
         return value
 
+    def absolute_files(self) -> dict[str, list[str]]:
+        """Side -> its files as seen from anywhere."""
+        return {
+            side: [file if file.startswith(HUB_PREFIX) else str(Path(file).absolute()) for file in files]
+            for side, files in (("train", self.train), ("dev", self.dev))
+        }
+
     def source(self, side: Literal["train", "dev"]) -> Source:
         """The files of one side."""
         options = ReadOptions(
@@ -108,11 +116,14 @@ class Recipe:
     training: TrainingSettings
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved recipe, every default written out, as plain values without None."""
+        """The resolved recipe, every default written out, as plain values without None.
+
+        Files are absolute, so that it means the same from every folder.
+        """
         tables = {
             "backbone": self.backbone.model_dump(mode="json", exclude_none=True),
             "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
-            "data": self.data.model_dump(mode="json", exclude_none=True),
+            "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
             "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
             "training": self.training.model_dump(mode="json", exclude_none=True),
         }

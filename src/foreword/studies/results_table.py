@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from foreword.studies.report import (
-    Contest,
-    Run,
-    contests,
-    duration,
-    method_name,
-    metric_name,
-    percent,
-    share,
-    size,
-)
+from foreword.studies.results import Contest, Run, contests
+from foreword.studies.wording import duration, method_name, metric_name, percent, share, size
 
 _COLUMNS = {"Method": 16, "Score": 6, "Of full": 7, "Trained": 11, "Share": 6, "File": 7, "Time": 10}
 """Headings and widths; with two blanks between columns they fill 75 characters."""

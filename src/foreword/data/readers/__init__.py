@@ -18,7 +18,7 @@ from foreword.data.readers.squad import read_squad
 from foreword.data.records import Record
 from foreword.errors import DataError
 
-__all__ = ["FORMATS", "ReadOptions", "Reader", "detect_format", "parse_json_lines", "read_records"]
+__all__ = ["FORMATS", "HUB_PREFIX", "ReadOptions", "Reader", "detect_format", "parse_json_lines", "read_records"]
 
 FORMATS: dict[str, Reader] = {
     "jsonl": read_json_lines,

@@ -1,0 +1,172 @@
+"""What is loaded is what was saved: the same logits, to the bit, also in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import foreword as fw
+from foreword.artifacts.format import load_artifact, load_unfolded, save_artifact
+from foreword.data.records import Record
+from foreword.errors import ArtifactError
+from foreword.inference.encoding import encode_examples
+from foreword.inference.forward import row_logits
+from foreword.methods import METHODS as TABLE
+from foreword.methods import fold
+from foreword.tasks import TASKS as TASK_TABLE
+from tiny import tiny_backbone
+from tiny_artifacts import METHODS, TASKS, answers_of, records, tiny_artifact, train_tiny
+
+ROOT = Path(__file__).parents[2]
+FILES = {"artifact.json", "README.md", "prompt.safetensors"}
+MORE = {
+    "ptuning-v2": {"unfolded.safetensors"},
+    "ptuning-v2-mlp": {"unfolded.safetensors"},
+    "ptuning-v2-some-layers": {"unfolded.safetensors"},
+    "fine-tuning": {"backbone.safetensors"},
+    "head-only": set(),
+}
+
+
+def logits_of(run):
+    """Of a run still in memory, for the items without their labels."""
+    task, model = run.prepared.task, run.model
+    items = [Record(item, "tiny", n) for n, item in enumerate(records(task.name, labelled=False))]
+    rows = encode_examples(task, task.read(items, labelled=False), model.backbone).rows
+    return [logits.flatten().tolist() for logits in row_logits(model, rows)]
+
+
+def test_every_method_and_task_is_tried():
+    assert {method.name for method in METHODS.values()} == set(TABLE)
+    assert set(TASKS) == set(TASK_TABLE)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_logits_as_before_saving(tmp_path, task, method):
+    run = train_tiny(task, method)
+    before = logits_of(run)
+    run.save(tmp_path / "a")
+    assert {p.name for p in (tmp_path / "a").iterdir()} == FILES | MORE[method]
+    assert answers_of(fw.load(tmp_path / "a", backbone=tiny_backbone())) == before
+    assert fw.load(tmp_path / "a").task == run.prepared.task  # and its backbone is found by its name
+
+
+PROGRAM = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+import foreword as fw
+from tiny_artifacts import answers_of
+print(json.dumps([answers_of(fw.load(path)) for path in sys.argv[1:]]))
+"""
+
+
+def test_the_same_bits_in_a_fresh_process():
+    paths = [tiny_artifact(task, method) for task in TASKS for method in METHODS]
+    here = [answers_of(fw.load(path)) for path in paths]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROGRAM, *map(str, paths)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == here
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_backbone_of_another_type_is_loaded_as_it_was(tmp_path, dtype):
+    run = train_tiny("classification", "ptuning-v2", tiny_backbone(dtype=dtype))
+    before = logits_of(run)
+    run.save(tmp_path / "a")
+    found = fw.load(tmp_path / "a")
+    assert found.backbone.model.dtype == dtype
+    assert answers_of(found) == before
+
+
+@pytest.mark.parametrize("method", ["ptuning-v2", "ptuning-v2-mlp", "ptuning-v2-some-layers"])
+class TestFolding:
+    def test_folded_equals_unfolded(self, method):
+        run = train_tiny("ner", method)
+        run.model.eval()
+        unfolded = run.model.prompt()
+        folded = fold(run.model.prompt)
+        assert list(folded) == list(unfolded)
+        for site, pair in folded.items():
+            assert torch.equal(pair.key, unfolded[site].key)
+            assert torch.equal(pair.value, unfolded[site].value)
+
+    def test_unfolded_parameters_go_back_into_a_fresh_encoder(self, method):
+        artifact = load_artifact(tiny_artifact("classification", method))
+        backbone = tiny_backbone()
+        encoder = artifact.method.build(backbone.sites, backbone.hidden_size)
+        fresh = fold(encoder)
+        encoder.load_state_dict(load_unfolded(artifact))
+        again = fold(encoder)
+        assert set(again) == set(artifact.prefix)
+        for site, pair in artifact.prefix.items():
+            assert torch.equal(again[site].key, pair.key)
+            assert torch.equal(again[site].value, pair.value)
+            assert not torch.equal(fresh[site].key, pair.key)  # so the comparison says something
+
+    def test_serving_reads_no_unfolded_numbers(self, method):
+        folder = tiny_artifact("classification", method)
+        served = load_file(folder / "prompt.safetensors")
+        assert all(name.startswith(("head/", "prefix/encoder.")) for name in served)
+        assert not set(served) & set(load_file(folder / "unfolded.safetensors"))
+
+
+@pytest.mark.parametrize("method", ["fine-tuning", "head-only"])
+def test_methods_without_a_prompt_have_nothing_to_unfold(method):
+    artifact = load_artifact(tiny_artifact("classification", method))
+    assert artifact.prefix is None
+    with pytest.raises(ArtifactError, match="holds no unfolded parameters"):
+        load_unfolded(artifact)
+
+
+def test_what_was_loaded_can_be_saved_again(tmp_path):
+    first = fw.load(tiny_artifact("ner", "ptuning-v2-mlp"))
+    save_artifact(tmp_path / "again", first.model, first.artifact.manifest)
+    assert {p.name for p in (tmp_path / "again").iterdir()} == FILES
+    assert answers_of(fw.load(tmp_path / "again")) == answers_of(first)
+
+
+def test_loading_draws_no_prompt():
+    """Checking the prompt's shape makes none of its numbers, however many the settings ask for."""
+    artifact, backbone = load_artifact(tiny_artifact()), tiny_backbone()
+    before = torch.get_rng_state()
+    artifact.check_backbone(backbone)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestTheFolder:
+    @pytest.mark.parametrize("name", ["prompt.safetensors", "unfolded.safetensors"])
+    def test_no_pickle(self, name):
+        content = (tiny_artifact() / name).read_bytes()
+        header = int.from_bytes(content[:8], "little")
+        assert isinstance(json.loads(content[8 : 8 + header]), dict)
+
+    def test_the_folder_of_the_run_is_good_enough(self, tmp_path):
+        train_tiny("qa", "head-only").save(tmp_path / "run" / "artifact")
+        assert load_artifact(tmp_path / "run").path == tmp_path / "run" / "artifact"
+        assert load_artifact(str(tmp_path / "run" / "artifact")).task.name == "qa"
+
+    def test_files_of_others_in_it_are_left_alone(self, tmp_path):
+        train_tiny("qa", "head-only").save(tmp_path / "a")
+        (tmp_path / "a" / "notes.txt").write_text("mine")
+        (tmp_path / "a" / "unfolded.safetensors").write_text("not listed, so never read")
+        with pytest.raises(ArtifactError, match="holds no unfolded parameters"):
+            load_unfolded(load_artifact(tmp_path / "a"))
+
+    def test_the_manifest_counts_what_was_trained(self):
+        manifest = load_artifact(tiny_artifact("classification", "ptuning-v2")).manifest
+        hidden, layers, labels, length = 32, 3, 2, 4
+        assert manifest.parameters.prompt == length * 2 * layers * hidden
+        assert manifest.parameters.head == hidden * hidden + hidden + hidden * labels + labels
+        assert manifest.parameters.backbone_trained == 0
+        assert manifest.training.steps == 2
+        assert manifest.data["train"].examples == 4

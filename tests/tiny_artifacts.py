@@ -1,0 +1,119 @@
+"""Small artifacts of every task and method, trained for two steps, and ways to damage one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import foreword as fw
+from foreword.backbones import Backbone
+from foreword.methods import Method
+from foreword.tasks import Task
+from foreword.training.run import TrainedRun
+from tiny import tiny_backbone
+
+METHODS: dict[str, Method] = {
+    "ptuning-v2": fw.PTuningV2(prompt_length=4),
+    "ptuning-v2-mlp": fw.PTuningV2(prompt_length=3, reparameterization="mlp", mlp_hidden=8),
+    "ptuning-v2-some-layers": fw.PTuningV2(prompt_length=2, layers="1-2"),
+    "fine-tuning": fw.FineTuning(),
+    "head-only": fw.HeadOnly(),
+}
+"""Settings of every method in the library's table, and of the ways a prompt can be made."""
+
+TASKS: dict[str, Task[Any, Any]] = {
+    "classification": fw.Classification(hidden_layer=True),
+    "ner": fw.NER(),
+    "qa": fw.QA(window=32, stride=8),
+}
+
+_ROWS = [
+    (["Anna", "Smith", "visited", "London", "."], ["B-PER", "I-PER", "O", "B-LOC", "O"]),
+    (["Peter", "was", "reading", "about", "Germany", "and", "it"], ["B-PER", "O", "O", "O", "B-LOC", "O", "O"]),
+    (["nobody", "didn't", "like", "London"], ["O", "O", "O", "B-LOC"]),
+    (["my", "sister", "wrote", "a", "letter", "to", "O'Brien"], ["O", "O", "O", "O", "O", "O", "B-PER"]),
+]
+
+
+def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
+    """Four items of different lengths, as a user would hand them in."""
+    items: list[dict[str, Any]] = []
+    for number, (words, tags) in enumerate(_ROWS):
+        text = " ".join(words)
+        last = {"text": words[-1], "answer_start": len(text) - len(words[-1])}
+        item, gold = {
+            "classification": ({"text": text}, {"label": ("yes", "no")[number % 2]}),
+            "ner": ({"tokens": words}, {"tags": tags}),
+            "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
+        }[task]
+        items.append(item | gold if labelled else item)
+    return items
+
+
+def train_tiny(task: str, method: str, backbone: Backbone | None = None, **training: Any) -> TrainedRun:
+    """Two steps of training; not enough to learn, enough to move every number."""
+    settings = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-2, **training}
+    data = records(task)
+    return fw.train(
+        backbone or tiny_backbone(), METHODS[method], TASKS[task], train=data, dev=data, progress=False, **settings
+    )
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="foreword-artifacts-")
+
+
+def tiny_artifact(task: str = "classification", method: str = "ptuning-v2") -> Path:
+    """An artifact, made once per process. Not to be changed: copy it."""
+    path = Path(_scratch().name) / f"{task}-{method}"
+    if not path.exists():
+        train_tiny(task, method).save(path)
+    return path
+
+
+def change_manifest(artifact: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change `artifact.json` in place."""
+    path = artifact / "artifact.json"
+    raw = json.loads(path.read_text("utf-8"))
+    change(raw)
+    path.write_text(json.dumps(raw), "utf-8")
+
+
+def fix_hash(artifact: Path, name: str) -> None:
+    """Make the manifest agree with a file."""
+    content = (artifact / name).read_bytes()
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    change_manifest(artifact, lambda raw: raw["files"].update({name: entry}))
+
+
+def change_tensors(
+    artifact: Path, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor] | None], name: str = "prompt.safetensors"
+) -> None:
+    """Put other numbers into a file, and make the manifest agree, as someone who means harm would."""
+    tensors = load_file(artifact / name)
+    changed = change(tensors)
+    save_file({n: t.contiguous() for n, t in (tensors if changed is None else changed).items()}, artifact / name)
+    fix_hash(artifact, name)
+
+
+@torch.inference_mode()
+def answers_of(predictor: fw.Predictor) -> list[list[float]]:
+    """Exact logits of the four items, one flat list per row."""
+    from foreword.data.records import Record
+    from foreword.inference.encoding import encode_examples
+    from foreword.inference.forward import row_logits
+
+    items = [Record(item, "tiny", n) for n, item in enumerate(records(predictor.task.name, labelled=False))]
+    examples = predictor.task.read(items, labelled=False)
+    rows = encode_examples(predictor.task, examples, predictor.backbone).rows
+    return [logits.flatten().tolist() for logits in row_logits(predictor.model, rows)]
