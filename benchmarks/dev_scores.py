@@ -129,7 +129,9 @@ def _whole(data: str, method: str) -> dict[str, Any] | None:
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="data sets, or data:method pairs, separated by commas")
+    parser.add_argument(
+        "--only", help="data, data:method or data:method:rate, separated by commas; a rate skips the search"
+    )
     parser.add_argument("--table", action="store_true", help="print the finished results and stop")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -139,7 +141,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     os.environ.setdefault("FOREWORD_DATA", str(HERE.parent.parent / "shared" / "data"))
     for item in options.only.split(",") if options.only else SEARCH:
-        data, _, method = item.partition(":")
+        data, method, rate = [*item.split(":"), "", ""][:3]
+        if rate:
+            cell(f"{data}-{method}", [f"{RATES[method][0]}={float(rate)}"])
+            continue
         for one in [method] if method else RATES:
             study(data, one)
 

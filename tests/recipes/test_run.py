@@ -76,7 +76,7 @@ class TestFiles:
         events = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()]
         assert events == ["start", "evaluation", "evaluation", "end"]
         manifest = load_artifact(out).manifest
-        assert manifest.recipe == recipe.to_dict()
+        assert manifest.recipe == {**recipe.to_dict(), "data": manifest.recipe["data"]}
         assert manifest.metrics.values == run.outcome.scores.values
 
     def test_an_unfinished_run(self, stopped):
@@ -194,3 +194,10 @@ class TestResume:
         path.write_bytes(path.read_bytes()[:-5])
         with pytest.raises(CheckpointError, match="damaged"):
             run_recipe(recipe, stopped, resume=True)
+
+
+def test_an_artifact_names_its_data_but_not_where_they_lay(recipe, tmp_path):
+    run_recipe(recipe, tmp_path / "out")
+    recorded = load_artifact(tmp_path / "out").manifest.recipe["data"]
+    assert (recorded["train"], recorded["dev"]) == (["train.jsonl"], ["dev.jsonl"])
+    assert str(tmp_path) not in (tmp_path / "out" / "artifact" / "README.md").read_text()

@@ -124,7 +124,7 @@ class TrainedRun:
             backbone=BackboneEntry(**backbone_entry(model.backbone)),
             task=_component(self.prepared.task),
             method=_component(model.method),
-            recipe=dict(self.recipe),
+            recipe=_without_folders(self.recipe),
             max_length=self.settings.max_length,
             data=dict(self.prepared.entries),
             metrics=MetricsEntry(**outcome.scores.to_json()),
@@ -214,6 +214,13 @@ def run_digest(recipe: Mapping[str, Any], prepared: Prepared, backbone: Backbone
 
 def _component(settings: Task[Any, Any] | Method) -> Component:
     return Component(type=settings.name, settings=settings.model_dump(mode="json"))
+
+
+def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with its data files by name alone: where they lay is nobody's business in a published artifact."""
+    data = recipe.get("data", {})
+    names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev") if side in data}
+    return {**recipe, "data": {**data, **names}} if names else dict(recipe)
 
 
 def _versions() -> dict[str, str]:
