@@ -109,3 +109,15 @@ def test_nothing_to_resume(place, tmp_path):
     recipe = place.recipe("classification")
     place.refuse("train", recipe, "--output", tmp_path / "x", "--resume", says=("no run to resume",))
     assert not (tmp_path / "x").exists()
+
+
+def test_ctrl_c_in_the_quickstart_is_not_called_a_mistake_of_the_user(monkeypatch, capsys):
+    from foreword.cli import main
+    from foreword.training.loop import Interrupted
+
+    def stop(*_: object) -> int:
+        raise Interrupted(None, 3)
+
+    monkeypatch.setattr(main, "_run", stop)
+    assert main.main(["quickstart"]) == 130
+    assert "stopped after 3 steps" in capsys.readouterr().err

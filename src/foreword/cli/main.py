@@ -88,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ForewordError as error:
-        return _fail(f"error: {error}", 2, chosen["traceback"])
+        stopped = error.code == "training.interrupted"
+        return _fail(f"error: {error}", 130 if stopped else 2, chosen["traceback"])
     except Exception as error:  # whatever it is, it gets a message and not a page of code
         report = f"{type(error).__name__}: {error}".rstrip(": ")
         hint = "" if chosen["traceback"] else "\nRun it again as `foreword --traceback ...` to see where it came from."
