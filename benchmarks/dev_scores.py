@@ -39,7 +39,7 @@ SEARCH: dict[str, dict[str, list[str]]] = {
     "conll2003": {method: ["data.train_limit=4000", "training.epochs=2"] for method in RATES},
     "sst2": {method: ["data.train_limit=6000"] for method in RATES},
     "rte": {
-        "ptuning-v2": ["training.epochs=2"],
+        "ptuning-v2": [],  # its recipe is as short as a search
         "fine-tuning": ["training.epochs=1"],
         "head-only": ["training.epochs=2"],
     },
@@ -120,10 +120,11 @@ def table() -> str:
 
 
 def _whole(data: str, method: str) -> dict[str, Any] | None:
-    """The best finished cell that ran a whole recipe, with nothing but its rate set."""
-    key = RATES[method][0].removeprefix("training.")
-    found = [json.loads(p.read_text()) for p in RESULTS.glob(f"{data}-{method}+{key}=*.json")]
-    return max(found, key=lambda one: one["value"], default=None)
+    """The best finished cell that was no search."""
+    found = [json.loads(path.read_text()) for path in RESULTS.glob(f"{data}-{method}+*.json")]
+    searched = {f"--set {override}" for override in SEARCH[data][method]}
+    whole = [one for one in found if not searched or not all(part in one["command"] for part in searched)]
+    return max(whole, key=lambda one: one["value"], default=None)
 
 
 def main() -> None:
@@ -141,9 +142,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     os.environ.setdefault("FOREWORD_DATA", str(HERE.parent.parent / "shared" / "data"))
     for item in options.only.split(",") if options.only else SEARCH:
-        data, method, rate = [*item.split(":"), "", ""][:3]
+        data, method, rate, *overrides = [*item.split(":"), "", ""][: max(3, item.count(":") + 1)]
         if rate:
-            cell(f"{data}-{method}", [f"{RATES[method][0]}={float(rate)}"])
+            cell(f"{data}-{method}", [*overrides, f"{RATES[method][0]}={float(rate)}"])
             continue
         for one in [method] if method else RATES:
             study(data, one)
