@@ -118,8 +118,8 @@ def _attend_in_float32(
 ) -> tuple[Tensor, None]:
     """Attention between bfloat16 layers, in float32.
 
-    The bfloat16 backward pass of CPU attention takes up to ten times as long as the float32 one on
-    short rows, far more than the casts (benchmarks/cpu_kernels.py).
+    CPU attention with gradients is up to three times as slow in bfloat16 as in float32, casts included,
+    most of all on short rows (benchmarks/cpu_kernels.py).
     """
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.float()
