@@ -100,8 +100,8 @@ def study(data: str, method: str) -> None:
 def table() -> str:
     """The finished recipes as Markdown."""
     lines = [
-        "| data | metric | method | dev | of fine-tuning | trained | rate | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data | metric | method | dev | of fine-tuning | trained | rate |",
+        "|---|---|---|---|---|---|---|",
     ]
     for data in SEARCH:
         full = {method: _whole(data, method) for method in RATES}
@@ -113,8 +113,7 @@ def table() -> str:
             trained = f"{found['trained']:,} ({100 * found['trained'] / found['backbone']:.2f} %)"
             rate = found["command"].rsplit("=", 1)[-1]
             lines.append(
-                f"| {data} | {found['main']} | {method} | {100 * found['value']:.1f} | {share} | {trained} | {rate} "
-                f"| {found['training']['seconds']:.0f} |"
+                f"| {data} | {found['main']} | {method} | {100 * found['value']:.1f} | {share} | {trained} | {rate} |"
             )
     return "\n".join(lines)
 
