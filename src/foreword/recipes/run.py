@@ -18,7 +18,7 @@ import tomli_w
 from foreword.backbones import load_backbone
 from foreword.errors import OutputError
 from foreword.recipes.schema import Recipe
-from foreword.training.checkpoint import load_checkpoint
+from foreword.training.checkpoint import check_checkpoint
 from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 
@@ -52,7 +52,7 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     recipe.method.build(backbone.sites, backbone.hidden_size)  # a prompt that does not fit is told of now
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
-        load_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
+        check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
     if recipe.training.tensorboard:
         require_tensorboard()
     _open_output(output, recipe)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foreword.errors import CheckpointError
@@ -119,23 +119,42 @@ def load_checkpoint(path: Path, recipe: str) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, or of another recipe.
     """
+    progress = check_checkpoint(path, recipe)
+    try:
+        return Checkpoint(recipe, progress, load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def check_checkpoint(path: Path, recipe: str) -> Progress:
+    """See that a checkpoint belongs to this run by its header alone, without reading its tensors.
+
+    Returns:
+        Where the run stands.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another recipe.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint to resume from. Run without --resume to start anew")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["foreword"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        found = Checkpoint(header["recipe"], Progress(**header["progress"]), tensors)
+        found, progress = header["recipe"], Progress(**header["progress"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or not a checkpoint of this version ({error})") from error
+        raise _damaged(path, error) from error
     if header.get("version") != VERSION:
         raise CheckpointError(
             f"{path}: has version {header.get('version')}, expected {VERSION}. Resume with the release of "
             "Foreword that wrote it, or choose another --output"
         )
-    if found.recipe != recipe:
+    if found != recipe:
         raise CheckpointError(
             f"{path}: belongs to another recipe or other data. Resume with the recipe it was started "
             "with, or choose another --output"
         )
-    return found
+    return progress
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged or not a checkpoint of this version ({error})")
