@@ -47,7 +47,7 @@ def train(
     settings = TrainingSettings(**training)
     if settings.tensorboard:
         raise ForewordError("there is no run folder here to log to: pass tracker=TensorBoardTracker(folder) instead")
-    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings)
+    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
     everyone = Trackers(*([progress_tracker()] if progress else []), *([tracker] if tracker else []))
     try:
         return train_prepared(backbone, method, prepared, settings, tracker=everyone)

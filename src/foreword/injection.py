@@ -1,17 +1,19 @@
 """What stands before the tokens: prompts, gathered per row of a batch.
 
-A *method* makes a `Prefix`: keys and values for some attention sites of a backbone, for one
-task. An `Injection` is a *bank* of such prefixes and, for each row of a batch, the index of the
-prefix it reads. A mixed-task batch, an ensemble and ordinary training differ only in those indices.
+A *method* makes a `Prompt` for one task: keys and values for some attention sites of a backbone
+(`Prefix`), vectors among its input embeddings (`InputPrompt`), or both. An `Injection` is a *bank*
+of such prompts and, for each row of a batch, the index of the prompt it reads. A mixed-task batch,
+an ensemble and ordinary training differ only in those indices.
 
 Axis letters, here and everywhere: B rows, T text positions, P prompt positions, K prompts in a
-bank, N layers, H key/value heads, D hidden size, E size of one head.
+bank, N layers, H key/value heads, D hidden size, E size of one head, W width of input embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor
 class Site(NamedTuple):
     """One place in a backbone where attention can read a prefix."""
 
-    stack: str  # "encoder"; later also "decoder" and "cross"
+    stack: str  # "encoder", "decoder" or "cross"
     layer: int  # counted from 0 at the input
 
     def __str__(self) -> str:
@@ -39,17 +41,97 @@ class SiteShape(NamedTuple):
 
     heads: int  # key/value heads, fewer than query heads under grouped-query attention
     head_size: int
+    query_heads: int
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of one prompt at one site, each ``(H, P, E)``."""
+    """Keys and values of one prompt at one site, each ``(H, P, E)``.
+
+    Attributes:
+        gate: ``(query heads,)`` or None. With a gate the prefix has a softmax of its own, and
+            ``tanh(gate)`` times what it reads is added to what the text reads: 0 changes nothing.
+    """
 
     key: Tensor
     value: Tensor
+    gate: Tensor | None = None
 
 
 Prefix = Mapping[Site, KeyValue]
-"""One task's prompt, ready to be read by attention. All sites have the same P."""
+"""Keys and values of one task, ready to be read by attention. All sites have the same P."""
+
+
+class Anchor(IntEnum):
+    """Where in a row of text a vector of an input prompt goes. The numbers are written in artifacts."""
+
+    FRONT = 0  # before the first token
+    AFTER_FIRST = 1  # after the special token that opens a row, such as [CLS]; else before the text
+    BETWEEN = 2  # after the separator that ends the first text of a pair
+    BEFORE_MASK = 3
+    AFTER_MASK = 4
+    BEFORE_LAST = 5  # before the special token that closes a row, such as [SEP]; else after the text
+    END = 6  # after the last token
+
+
+@dataclass(frozen=True)
+class InputPrompt:
+    """Vectors that take places of their own among the embeddings of the text.
+
+    Attributes:
+        vectors: ``(P, W)``, as the backbone's own embedding layer would give them.
+        anchors: P places; vectors with the same one stand there in their order here.
+        deltas: layer -> ``(P, D)``, added to what the layer is given at the prompt's places
+            (Qin & Eisner 2021, section 3.3).
+    """
+
+    vectors: Tensor
+    anchors: tuple[Anchor, ...]
+    deltas: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.anchors) != self.vectors.shape[0]:
+            raise ValueError(f"{self.vectors.shape[0]} vectors, but {len(self.anchors)} anchors")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """All that one task puts before its tokens.
+
+    Attributes:
+        prefix: what attention reads.
+        inputs: what stands among the embeddings.
+        shift_positions: whether the text's positions begin after the prefix, as in the code of
+            P-Tuning v2 and of HF PEFT, instead of at 0.
+        infix: whether the prefix is read only from the last position of the given text on, as if it
+            stood behind it (Li & Liang 2021, section 7.3). For decoders.
+    """
+
+    prefix: Prefix = field(default_factory=dict)
+    inputs: InputPrompt | None = None
+    shift_positions: bool = False
+    infix: bool = False
+
+    def __post_init__(self) -> None:
+        if self.infix and any(pair.gate is not None for pair in self.prefix.values()):
+            raise ValueError("a prefix with a gate cannot be an infix")
+
+    @property
+    def length(self) -> int:
+        """P of the prefix, 0 where there is none."""
+        return next((pair.key.shape[1] for pair in self.prefix.values()), 0)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prompt:
+        """The same prompt with every tensor changed, as by moving it to a device."""
+        prefix = {
+            site: KeyValue(change(key), change(value), None if gate is None else change(gate))
+            for site, (key, value, gate) in self.prefix.items()
+        }
+        inputs = self.inputs and InputPrompt(
+            change(self.inputs.vectors),
+            self.inputs.anchors,
+            {layer: change(delta) for layer, delta in self.inputs.deltas.items()},
+        )
+        return Prompt(prefix, inputs, self.shift_positions, self.infix)
 
 
 class SitePrefix(NamedTuple):
@@ -57,30 +139,53 @@ class SitePrefix(NamedTuple):
 
     Attributes:
         key, value: ``(B or 1, H, P, E)``; 1 when all rows share one prompt.
-        visible: ``(B, P)`` bool, False where a shorter prompt was padded; None when all is visible.
+        visible: ``(B, P)``, or ``(B, T, P)`` if it depends on who reads; False where a shorter prompt was
+            padded; None when all is visible.
+        gate: ``(B or 1, query heads)``, zero in rows without a gate; None when no row has one.
+        gated: ``(B or 1,)`` bool, the rows with a gate; None with ``gate``.
     """
 
     key: Tensor
     value: Tensor
     visible: Tensor | None
+    gate: Tensor | None = None
+    gated: Tensor | None = None
+
+
+class RowInputs(NamedTuple):
+    """The input prompts of one batch, padded to the longest.
+
+    Attributes:
+        vectors: ``(B, P, W)``.
+        anchors: ``(B, P)`` int64.
+        visible: ``(B, P)`` bool, False where a shorter prompt was padded.
+    """
+
+    vectors: Tensor
+    anchors: Tensor
+    visible: Tensor
 
 
 @dataclass(frozen=True)
 class Injection:
-    """A bank of K prefixes and the one each row of a batch reads.
+    """A bank of K prompts and the one each row of a batch reads.
 
     Attributes:
-        bank: the prefixes. They may differ in length and in the sites they cover.
-        rows: ``(B,)`` int64 indices into the bank, or None when every row reads prefix 0.
+        bank: the prompts. They may differ in kind, in length and in the sites they cover.
+        rows: ``(B,)`` int64 indices into the bank, or None when every row reads prompt 0.
     """
 
-    bank: Sequence[Prefix]
+    bank: Sequence[Prompt]
     rows: Tensor | None = None
 
     @property
     def sites(self) -> frozenset[Site]:
         """Every site that some prefix of the bank covers."""
-        return frozenset(site for prefix in self.bank for site in prefix)
+        return frozenset(site for prompt in self.bank for site in prompt.prefix)
+
+    def repeated(self, times: int) -> Injection:
+        """The injection of a batch in which every row stands ``times`` times, as beam search makes it."""
+        return self if self.rows is None else Injection(self.bank, self.rows.repeat_interleave(times))
 
     def at(self, site: Site) -> SitePrefix | None:
         """Gather what each row reads at ``site``.
@@ -89,28 +194,86 @@ class Injection:
             None when no prefix of the bank covers the site. A row whose own prefix does not
             cover it sees only hidden positions there, that is: nothing.
         """
-        if len(self.bank) == 1:
-            pair = self.bank[0].get(site)
-            return None if pair is None else SitePrefix(pair.key[None], pair.value[None], None)
-        pairs = [prefix.get(site) for prefix in self.bank]
+        pairs = [prompt.prefix.get(site) for prompt in self.bank]
+        if len(pairs) == 1:
+            return None if pairs[0] is None else _shared(pairs[0])
         present = [pair for pair in pairs if pair is not None]
         if not present:
             return None
-        if self.rows is None:
-            raise ValueError("a bank of several prefixes needs the row indices of the batch")
-        longest = max(pair.key.shape[1] for pair in present)
-        lengths = torch.tensor([0 if pair is None else pair.key.shape[1] for pair in pairs])
         blank = present[0].key.new_zeros(present[0].key.shape[0], 0, present[0].key.shape[2])
-        keys = _stack_padded([blank if pair is None else pair.key for pair in pairs], longest)
-        values = _stack_padded([blank if pair is None else pair.value for pair in pairs], longest)
-        rows = self.rows.to(keys.device)
-        visible = None
-        if int(lengths.min()) < longest:
-            visible = (torch.arange(longest) < lengths[:, None]).to(keys.device)[rows]  # (B, P)
-        return SitePrefix(keys[rows], values[rows], visible)
+        lengths = [0 if pair is None else pair.key.shape[1] for pair in pairs]
+        rows = self._rows(blank.device)
+        keys = _stack_padded([blank if pair is None else pair.key for pair in pairs], max(lengths))
+        values = _stack_padded([blank if pair is None else pair.value for pair in pairs], max(lengths))
+        visible = _visible(lengths, blank.device)[rows] if min(lengths) < max(lengths) else None
+        gate, gated = _gates(pairs)
+        return SitePrefix(
+            keys[rows],
+            values[rows],
+            visible,
+            None if gate is None else gate[rows],
+            None if gated is None else gated[rows],
+        )
+
+    def inputs(self) -> RowInputs | None:
+        """Gather the input prompt of each row; None when no prompt of the bank has one."""
+        prompts = [prompt.inputs for prompt in self.bank]
+        present = [prompt for prompt in prompts if prompt is not None]
+        if not present:
+            return None
+        blank = present[0].vectors[:0]
+        lengths = [0 if prompt is None else len(prompt.anchors) for prompt in prompts]
+        rows = self._rows(blank.device)
+        vectors = _stack_padded([blank if prompt is None else prompt.vectors for prompt in prompts], max(lengths))
+        anchors = [[] if prompt is None else [int(anchor) for anchor in prompt.anchors] for prompt in prompts]
+        places = torch.tensor([[*one, *[0] * (max(lengths) - len(one))] for one in anchors], device=blank.device)
+        return RowInputs(vectors[rows], places[rows], _visible(lengths, blank.device)[rows])
+
+    def deltas(self, layer: int) -> Tensor | None:
+        """Gather what is added at ``layer`` to each row's input prompt, ``(B or 1, P, D)``, or None."""
+        prompts = [prompt.inputs for prompt in self.bank]
+        found = [prompt.deltas[layer] for prompt in prompts if prompt is not None and layer in prompt.deltas]
+        if not found:
+            return None
+        blank, longest = found[0][:0], max(0 if prompt is None else len(prompt.anchors) for prompt in prompts)
+        each = [blank if prompt is None else prompt.deltas.get(layer, blank) for prompt in prompts]
+        return _stack_padded(each, longest)[self._rows(blank.device)]
+
+    def flags(self, read: Callable[[Prompt], int], device: torch.device) -> Tensor:
+        """One whole number per row, ``(B or 1,)`` int64, read from its prompt."""
+        return torch.tensor([read(prompt) for prompt in self.bank], device=device)[self._rows(device)]
+
+    def _rows(self, device: torch.device) -> Tensor:
+        if self.rows is not None:
+            return self.rows.to(device)
+        if len(self.bank) > 1:
+            raise ValueError("a bank of several prompts needs the row indices of the batch")
+        return torch.zeros(1, dtype=torch.long, device=device)
+
+
+def _shared(pair: KeyValue) -> SitePrefix:
+    if pair.gate is None:
+        return SitePrefix(pair.key[None], pair.value[None], None)
+    everywhere = torch.ones(1, dtype=torch.bool, device=pair.key.device)
+    return SitePrefix(pair.key[None], pair.value[None], None, pair.gate[None], everywhere)
+
+
+def _gates(pairs: Sequence[KeyValue | None]) -> tuple[Tensor | None, Tensor | None]:
+    """Gates ``(K, query heads)`` with zeros where there is none, and where there is one ``(K,)``."""
+    gates = [None if pair is None else pair.gate for pair in pairs]
+    present = [gate for gate in gates if gate is not None]
+    if not present:
+        return None, None
+    stacked = torch.stack([torch.zeros_like(present[0]) if gate is None else gate for gate in gates])
+    return stacked, torch.tensor([gate is not None for gate in gates], device=stacked.device)
+
+
+def _visible(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """``(K, longest)`` bool, True at the first ``lengths[k]`` positions."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
 def _stack_padded(tensors: Sequence[Tensor], length: int) -> Tensor:
-    """Stack ``(H, p_k, E)`` tensors into ``(K, H, length, E)``, zeros behind the shorter ones."""
-    padded = [torch.nn.functional.pad(t, (0, 0, 0, length - t.shape[1])) for t in tensors]
+    """Stack ``(..., p_k, X)`` tensors into ``(K, ..., length, X)``, zeros behind the shorter ones."""
+    padded = [torch.nn.functional.pad(t, (0, 0, 0, length - t.shape[-2])) for t in tensors]
     return torch.stack(padded)

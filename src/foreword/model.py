@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -21,13 +21,22 @@ class PromptedModel(nn.Module):
         method: how it is adapted; a fresh prompt encoder is built from it.
         head: the task's head.
         prompt: a prompt encoder to use instead of a fresh one, such as a folded prompt.
+        labels: of the task, for methods that start from their names.
     """
 
-    def __init__(self, backbone: Backbone, method: Method, head: Head, prompt: PromptEncoder | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: Method,
+        head: Head,
+        prompt: PromptEncoder | None = None,
+        *,
+        labels: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.method = method
-        self.prompt = prompt or method.build(backbone.sites, backbone.hidden_size)
+        self.prompt = prompt or method.build(backbone, labels)
         self.head = head
         if method.tunes_backbone:
             backbone.unfreeze()

@@ -90,7 +90,7 @@ class TestFiles:
 
     def test_safetensors_without_tensors(self, artifact):
         change_tensors(artifact, lambda _: {})
-        unfit(artifact, "its prompt at encoder.0 is missing")
+        unfit(artifact, "its prompt: 'prefix/encoder.0/key' is missing")
 
     def test_a_folder_in_place_of_a_file(self, artifact):
         (artifact / SERVED).unlink()
@@ -298,11 +298,11 @@ class TestFit:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            (renamed("encoder.2", "encoder.9"), "its prompt at encoder.9 is (4, 4, 8), the backbone wants none"),
-            (renamed("encoder.", "decoder."), "its prompt at decoder.0"),
+            (renamed("encoder.2", "encoder.9"), "its prompt: 'prefix/encoder.9/key' is (4, 4, 8), the backbone wants none"),
+            (renamed("encoder.", "decoder."), "its prompt: 'prefix/decoder.0/key'"),
             (
                 lambda tensors: {n: t for n, t in tensors.items() if "encoder.2" not in n},
-                "its prompt at encoder.2 is missing, the backbone wants (4, 4, 8)",
+                "its prompt: 'prefix/encoder.2/key' is missing, the backbone wants (4, 4, 8)",
             ),
             (
                 lambda tensors: {n: t[:, :3] if n.startswith("prefix") else t for n, t in tensors.items()},
@@ -314,21 +314,21 @@ class TestFit:
             ),
             (
                 lambda tensors: {n: t for n, t in tensors.items() if n.startswith("head")},
-                "its prompt at encoder.0 is missing",  # and no fresh one takes its place unseen
+                "its prompt: 'prefix/encoder.0/key' is missing",  # and no fresh one takes its place unseen
             ),
         ],
     )
     def test_the_prompt(self, artifact, change, says):
         change_tensors(artifact, change)
         unfit(artifact, says)
-        with pytest.raises(ArtifactError, match="its prompt at"):
+        with pytest.raises(ArtifactError, match="its prompt: "):
             fw.MixedPredictor(tiny_backbone(), {"one": load_artifact(artifact)})
 
     def test_a_prompt_where_the_method_has_none(self, tmp_path):
         artifact = copied(tmp_path, method="head-only")
         pair = {f"prefix/encoder.0/{half}": torch.ones(4, 4, 8) for half in ("key", "value")}
         change_tensors(artifact, lambda tensors: tensors | pair)
-        unfit(artifact, "its prompt at encoder.0 is (4, 4, 8), the backbone wants none")
+        unfit(artifact, "its prompt: 'prefix/encoder.0/key' is (4, 4, 8), the backbone wants none")
 
     @pytest.mark.parametrize(
         "settings",

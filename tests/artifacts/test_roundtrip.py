@@ -95,20 +95,20 @@ class TestFolding:
         run.model.eval()
         unfolded = run.model.prompt()
         folded = fold(run.model.prompt)
-        assert list(folded) == list(unfolded)
-        for site, pair in folded.items():
-            assert torch.equal(pair.key, unfolded[site].key)
-            assert torch.equal(pair.value, unfolded[site].value)
+        assert list(folded.prefix) == list(unfolded.prefix)
+        for site, pair in folded.prefix.items():
+            assert torch.equal(pair.key, unfolded.prefix[site].key)
+            assert torch.equal(pair.value, unfolded.prefix[site].value)
 
     def test_unfolded_parameters_go_back_into_a_fresh_encoder(self, method):
         artifact = load_artifact(tiny_artifact("classification", method))
         backbone = tiny_backbone()
-        encoder = artifact.method.build(backbone.sites, backbone.hidden_size)
-        fresh = fold(encoder)
+        encoder = artifact.method.build(backbone)
+        fresh = fold(encoder).prefix
         encoder.load_state_dict(load_unfolded(artifact))
-        again = fold(encoder)
-        assert set(again) == set(artifact.prefix)
-        for site, pair in artifact.prefix.items():
+        again = fold(encoder).prefix
+        assert set(again) == set(artifact.prompt.prefix)
+        for site, pair in artifact.prompt.prefix.items():
             assert torch.equal(again[site].key, pair.key)
             assert torch.equal(again[site].value, pair.value)
             assert not torch.equal(fresh[site].key, pair.key)  # so the comparison says something
@@ -123,7 +123,7 @@ class TestFolding:
 @pytest.mark.parametrize("method", ["fine-tuning", "head-only"])
 def test_methods_without_a_prompt_have_nothing_to_unfold(method):
     artifact = load_artifact(tiny_artifact("classification", method))
-    assert artifact.prefix is None
+    assert artifact.prompt is None
     with pytest.raises(ArtifactError, match="holds no unfolded parameters"):
         load_unfolded(artifact)
 

@@ -33,7 +33,7 @@ def folder(tmp_path):
 def test_every_family_loads_frozen_and_evaluating(family):
     backbone = tiny_backbone(family)
     assert backbone.family == family
-    assert backbone.sites == {Site("encoder", layer): SiteShape(4, 8) for layer in range(3)}
+    assert backbone.sites == {Site("encoder", layer): SiteShape(4, 8, 4) for layer in range(3)}
     assert backbone.hidden_size == 32
     assert backbone.parameter_count == sum(p.numel() for p in backbone.model.parameters()) > 10_000
     assert not any(p.requires_grad for p in backbone.parameters())

@@ -172,7 +172,7 @@ def test_on_the_real_encoder(tmp_path: Path):
     for task, method in KINDS.items():
         train_tiny(task, method, backbone).save(tmp_path / task)
     artifacts = {task: load_artifact(tmp_path / task) for task in KINDS}
-    assert {artifact.prefix[max(artifact.prefix)].key.shape[1] for artifact in artifacts.values()} == {2, 3, 4}
+    assert {artifact.prompt.length for artifact in artifacts.values()} == {2, 3, 4}
     inputs = interleaved(KINDS)
     predictor = fw.MixedPredictor(backbone, artifacts)
     calls = ForwardCalls(backbone)

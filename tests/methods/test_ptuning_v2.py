@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
@@ -9,17 +12,25 @@ from foreword.errors import MethodError
 from foreword.injection import Site, SiteShape
 from foreword.methods import FoldedPrompt, PTuningV2, fold
 
-SITES = {Site("encoder", layer): SiteShape(4, 8) for layer in range(6)}
+SITES = {Site("encoder", layer): SiteShape(4, 8, 4) for layer in range(6)}
 P, D, L = 5, 32, 6
+
+
+@dataclass
+class Sizes:
+    """A backbone, as far as P-Tuning v2 looks at one."""
+
+    sites: Mapping[Site, SiteShape] = field(default_factory=lambda: SITES)
+    hidden_size: int = D
 
 
 def built(**settings):
     torch.manual_seed(settings.pop("seed", 0))
-    return PTuningV2(prompt_length=P, **settings).build(SITES, D)
+    return PTuningV2(prompt_length=P, **settings).build(Sizes())
 
 
 def layers_of(encoder):
-    return [site.layer for site in encoder()]
+    return [site.layer for site in encoder().prefix]
 
 
 class TestSizes:
@@ -35,14 +46,14 @@ class TestSizes:
         assert sum(p.numel() for p in built(reparameterization="mlp", mlp_hidden=7).parameters()) == expected
 
     def test_few_key_value_heads_need_few_numbers(self):
-        grouped = {site: SiteShape(2, 8) for site in SITES}
-        encoder = PTuningV2(prompt_length=P).build(grouped, D)
+        grouped = {site: SiteShape(2, 8, 4) for site in SITES}
+        encoder = PTuningV2(prompt_length=P).build(Sizes(grouped))
         assert sum(p.numel() for p in encoder.parameters()) == P * 2 * L * 16
-        assert all(pair.key.shape == pair.value.shape == (2, P, 8) for pair in encoder().values())
+        assert all(pair.key.shape == pair.value.shape == (2, P, 8) for pair in encoder().prefix.values())
 
     @pytest.mark.parametrize("reparameterization", ["direct", "mlp"])
     def test_keys_and_values_are_what_attention_reads(self, reparameterization):
-        prefix = built(reparameterization=reparameterization)()
+        prefix = built(reparameterization=reparameterization)().prefix
         assert list(prefix) == list(SITES)
         assert all(pair.key.shape == pair.value.shape == (4, P, 8) for pair in prefix.values())
 
@@ -90,7 +101,7 @@ class TestNumbers:
     def test_a_direct_prompt_is_its_matrix_cut_up(self):
         encoder = built().eval()
         (matrix,) = (p.detach().numpy() for p in encoder.parameters())
-        prefix = encoder()
+        prefix = encoder().prefix
         for site, (key, value) in pieces(matrix):
             assert np.array_equal(prefix[site].key.detach().numpy(), key)
             assert np.array_equal(prefix[site].value.detach().numpy(), value)
@@ -100,7 +111,7 @@ class TestNumbers:
         w = {name.removeprefix("prompt."): p.detach().numpy() for name, p in encoder.named_parameters()}
         hidden = np.tanh(w["embedding"] @ w["layers.0.weight"].T + w["layers.0.bias"])
         matrix = hidden @ w["layers.2.weight"].T + w["layers.2.bias"]
-        prefix = encoder()
+        prefix = encoder().prefix
         for site, (key, value) in pieces(matrix):
             np.testing.assert_allclose(prefix[site].key.detach().numpy(), key, rtol=1e-12, atol=1e-14)
             np.testing.assert_allclose(prefix[site].value.detach().numpy(), value, rtol=1e-12, atol=1e-14)
@@ -108,23 +119,25 @@ class TestNumbers:
     @pytest.mark.parametrize("reparameterization", ["direct", "mlp"])
     def test_dropout_is_for_training_alone(self, reparameterization):
         encoder = built(reparameterization=reparameterization, dropout=0.5, init_scale=1.0)
-        still = encoder.eval()()[Site("encoder", 2)].key
-        assert torch.equal(encoder()[Site("encoder", 2)].key, still)
-        dropped = encoder.train()()[Site("encoder", 2)].key
+        still = encoder.eval()().prefix[Site("encoder", 2)].key
+        assert torch.equal(encoder().prefix[Site("encoder", 2)].key, still)
+        dropped = encoder.train()().prefix[Site("encoder", 2)].key
         gone = dropped == 0
         assert 0.3 < gone.float().mean() < 0.7
         torch.testing.assert_close(dropped[~gone], 2 * still[~gone])
 
     def test_no_dropout_where_none_is_wanted(self):
         encoder = built(dropout=0.0).train()
-        assert torch.equal(encoder()[Site("encoder", 0)].value, encoder.eval()()[Site("encoder", 0)].value)
+        assert torch.equal(
+            encoder().prefix[Site("encoder", 0)].value, encoder.eval()().prefix[Site("encoder", 0)].value
+        )
 
     @pytest.mark.parametrize("scale", [0.02, 1.0])
     @pytest.mark.parametrize("reparameterization", ["direct", "mlp"])
     def test_the_start_is_normal_with_the_wanted_scale(self, reparameterization, scale):
         settings = PTuningV2(prompt_length=100, init_scale=scale, reparameterization=reparameterization)
         torch.manual_seed(0)
-        prompt = settings.build(SITES, 64).prompt
+        prompt = settings.build(Sizes(hidden_size=64)).prompt
         start = prompt.weight if reparameterization == "direct" else prompt.embedding
         # 6400 numbers or more: their standard deviation is known to about 1 %, their mean to 0.013 of it.
         assert start.std().item() == pytest.approx(scale, rel=0.05)
@@ -143,8 +156,8 @@ class TestFold:
         encoder = built(reparameterization=reparameterization, dropout=0.5).train()
         folded = fold(encoder)
         assert encoder.training
-        expected = encoder.eval()()
-        for site, pair in folded.items():
+        expected = encoder.eval()().prefix
+        for site, pair in folded.prefix.items():
             assert torch.equal(pair.key, expected[site].key)
             assert torch.equal(pair.value, expected[site].value)
             assert not pair.key.requires_grad
@@ -152,12 +165,12 @@ class TestFold:
     def test_a_folded_prompt_has_nothing_to_train_and_shares_no_memory(self):
         encoder = built(dropout=0.0)
         prompt = FoldedPrompt(fold(encoder))
-        before = {site: pair.key.clone() for site, pair in prompt().items()}
+        before = {site: pair.key.clone() for site, pair in prompt().prefix.items()}
         with torch.no_grad():
             encoder.prompt.weight.add_(1)
         assert list(prompt.parameters()) == []
         assert before.keys() == SITES.keys()
-        assert all(torch.equal(prompt()[site].key, key) for site, key in before.items())
+        assert all(torch.equal(prompt().prefix[site].key, key) for site, key in before.items())
 
 
 def test_default_rates_depend_on_the_reparameterization():

@@ -27,13 +27,13 @@ from torch import Tensor
 from foreword.artifacts.card import model_card
 from foreword.artifacts.folders import whole_folder
 from foreword.artifacts.manifest import FORMAT_VERSION, FileEntry, Manifest
-from foreword.artifacts.tensors import check_fit, read_served, read_tensors, served_names, write_tensors
+from foreword.artifacts.tensors import check_fit, prompt_names, read_served, read_tensors, served_names, write_tensors
 from foreword.backbones import Backbone
 from foreword.data.readers.base import parse_json
 from foreword.errors import ArtifactError, MethodError, OutputError
 from foreword.heads import Head
-from foreword.injection import Prefix, Site
-from foreword.methods import METHODS, FoldedPrompt, Method, fold
+from foreword.injection import Prompt
+from foreword.methods import METHODS, Blueprint, FoldedPrompt, Method, fold
 from foreword.model import PromptedModel
 from foreword.tasks import TASKS, Task
 
@@ -50,7 +50,7 @@ class Artifact:
         manifest: what it says of itself.
         task: with its labels.
         method: with its settings.
-        prefix: the folded prompt, or None where the method has none.
+        prompt: the folded prompt, or None where the method has none.
         head: trained weights per name.
     """
 
@@ -58,7 +58,7 @@ class Artifact:
     manifest: Manifest
     task: Task[Any, Any]
     method: Method
-    prefix: Prefix | None
+    prompt: Prompt | None
     head: Mapping[str, Tensor]
 
     def build_head(self, hidden_size: int) -> Head:
@@ -83,7 +83,7 @@ class Artifact:
         self.check_backbone(backbone)
         head = self.build_head(backbone.hidden_size)
         weights = self._tuned_weights(backbone) if self.method.tunes_backbone else None
-        prompt = None if self.prefix is None else FoldedPrompt(self.prefix)
+        prompt = None if self.prompt is None else FoldedPrompt(self.prompt)
         model = PromptedModel(backbone, self.method, head, prompt)
         if weights is not None:
             backbone.model.load_state_dict(weights)
@@ -94,7 +94,7 @@ class Artifact:
         """Refuse a backbone this artifact was not made for.
 
         Raises:
-            ArtifactError: naming the field, or the site of the prompt, that differs.
+            ArtifactError: naming the field, or the part of the prompt, that differs.
         """
         ours, theirs = self.manifest.backbone, backbone.identity
         for field in ("family", "dtype", "weights", "tokenizer"):
@@ -109,25 +109,25 @@ class Artifact:
                 f"{self.path}: made for the weights that '{theirs.name}' is published with, but fine-tuning has "
                 "changed those of the backbone given. Load it anew"
             )
-        shapes = {site: tuple(pair.key.shape) for site, pair in (self.prefix or {}).items()}
-        wanted_shapes = self._wanted_prefix(backbone)
-        for site in (*shapes, *wanted_shapes):
-            if shapes.get(site) != wanted_shapes.get(site):
+        shapes = {name: tuple(tensor.shape) for name, tensor in prompt_names(self.prompt).items()}
+        wanted_shapes = self._wanted_prompt(backbone)
+        for name in (*shapes, *wanted_shapes):
+            if shapes.get(name) != wanted_shapes.get(name):
                 raise ArtifactError(
-                    f"{self.path}: its prompt at {site} is {shapes.get(site, 'missing')}, "
-                    f"the backbone wants {wanted_shapes.get(site, 'none')} for its method.settings"
+                    f"{self.path}: its prompt: '{name}' is {shapes.get(name, 'missing')}, "
+                    f"the backbone wants {wanted_shapes.get(name, 'none')} for its method.settings"
                 )
 
-    def _wanted_prefix(self, backbone: Backbone) -> dict[Site, tuple[int, ...]]:
+    def _wanted_prompt(self, backbone: Backbone) -> dict[str, tuple[int, ...]]:
         """Shapes of the prompt that the method would make, found without making its numbers."""
         try:
             with torch.device("meta"):
-                encoder = self.method.build(backbone.sites, backbone.hidden_size)
-                prefix = {} if encoder is None else fold(encoder)
-        except (MethodError, RuntimeError, OverflowError, TypeError) as error:
+                encoder = self.method.build(Blueprint(backbone), self.task.labels or ())
+                prompt = None if encoder is None else fold(encoder)
+        except (MethodError, RuntimeError, OverflowError, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]  # torch's own go on for a page
             raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({reason})") from error
-        return {site: tuple(pair.key.shape) for site, pair in prefix.items()}
+        return {name: tuple(tensor.shape) for name, tensor in prompt_names(prompt).items()}
 
     def _tuned_weights(self, backbone: Backbone) -> dict[str, Tensor]:
         path = self.path / BACKBONE
@@ -150,10 +150,10 @@ def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, repla
     """
     if path.exists() and not (replace and (path / MANIFEST).is_file()):
         raise OutputError(f"{path}: exists already. Choose another place for the artifact")
-    prefix = {} if model.prompt is None else fold(model.prompt)
+    prompt = None if model.prompt is None else fold(model.prompt)
     unfolded = {} if model.prompt is None else model.prompt.state_dict()
     with whole_folder(path) as folder:
-        write_tensors(served_names(model.head.state_dict(), prefix), folder / SERVED)
+        write_tensors(served_names(model.head.state_dict(), prompt), folder / SERVED)
         if unfolded:
             write_tensors(unfolded, folder / UNFOLDED)
         if model.method.tunes_backbone:
@@ -181,8 +181,8 @@ def load_artifact(path: str | Path) -> Artifact:
     _check_names(manifest, method, folder)
     for name, entry in manifest.files.items():
         _check_file(folder / name, entry)
-    head, prefix = read_served(folder / SERVED)
-    return Artifact(folder, manifest, task, method, prefix or None, head)
+    head, prompt = read_served(folder / SERVED)
+    return Artifact(folder, manifest, task, method, prompt, head)
 
 
 def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:

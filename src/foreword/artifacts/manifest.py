@@ -22,6 +22,7 @@ class BackboneEntry(Part):
     revision: str | None
     family: str
     weights: str
+    language_model: str | None
     dtype: Literal["float64", "float32", "bfloat16", "float16"]
     tokenizer: str
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foreword.errors import ArtifactError, OutputError
-from foreword.injection import KeyValue, Prefix, Site
+from foreword.injection import Anchor, InputPrompt, KeyValue, Prefix, Prompt, Site
 
 HEAD, PREFIX = "head", "prefix"
+VECTORS, ANCHORS, DELTAS, FLAGS = "input/vectors", "input/anchors", "input/deltas", "prompt/flags"
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -46,33 +47,59 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def served_names(head: Mapping[str, Tensor], prefix: Prefix) -> dict[str, Tensor]:
-    """Head and folded prompt under the names they have in the file; `read_served` is the way back."""
-    named = {f"{HEAD}/{name}": tensor for name, tensor in head.items()}
-    for site, pair in prefix.items():
-        named[f"{PREFIX}/{site}/key"], named[f"{PREFIX}/{site}/value"] = pair
+def prompt_names(prompt: Prompt | None) -> dict[str, Tensor]:
+    """The tensors of a folded prompt under the names they have in the file."""
+    if prompt is None:
+        return {}
+    named: dict[str, Tensor] = {}
+    for site, pair in prompt.prefix.items():
+        named |= {f"{PREFIX}/{site}/{part}": tensor for part, tensor in pair._asdict().items() if tensor is not None}
+    if prompt.inputs is not None:
+        named[VECTORS] = prompt.inputs.vectors
+        named[ANCHORS] = torch.tensor([int(anchor) for anchor in prompt.inputs.anchors], device="cpu")
+        named |= {f"{DELTAS}/{layer}": delta for layer, delta in prompt.inputs.deltas.items()}
+    if prompt.shift_positions or prompt.infix:
+        named[FLAGS] = torch.tensor([int(prompt.shift_positions), int(prompt.infix)], device="cpu")
     return named
 
 
-def read_served(path: Path) -> tuple[dict[str, Tensor], Prefix]:
+def served_names(head: Mapping[str, Tensor], prompt: Prompt | None) -> dict[str, Tensor]:
+    """Head and folded prompt under the names they have in the file; `read_served` is the way back."""
+    return {f"{HEAD}/{name}": tensor for name, tensor in head.items()} | prompt_names(prompt)
+
+
+def read_served(path: Path) -> tuple[dict[str, Tensor], Prompt | None]:
     """Head and folded prompt of a file.
 
     Raises:
         ArtifactError: damaged, not finite, or a tensor has a name, type or shape that does not belong there.
     """
     head: dict[str, Tensor] = {}
-    halves: dict[Site, dict[str, Tensor]] = {}
+    parts: dict[Site, dict[str, Tensor]] = {}
+    rest: dict[str, Tensor] = {}
     for name, tensor in read_tensors(path).items():
-        if tensor.dtype != torch.float32 or tensor.numel() == 0:
-            raise ArtifactError(f"{path}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected float32 numbers")
+        wanted = torch.int64 if name in (ANCHORS, FLAGS) else torch.float32
+        if tensor.dtype != wanted or tensor.numel() == 0:
+            raise ArtifactError(f"{path}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected {str(wanted).removeprefix('torch.')} numbers")
         match name.split("/"):
             case ["head", inner]:
                 head[inner] = tensor
-            case ["prefix", site, ("key" | "value") as half]:
-                halves.setdefault(_site(site, name, path), {})[half] = tensor
+            case ["prefix", site, ("key" | "value" | "gate") as part]:
+                parts.setdefault(_site(site, name, path), {})[part] = tensor
+            case ["input", ("vectors" | "anchors")] | ["input", "deltas", _] | ["prompt", "flags"]:
+                rest[name] = tensor
             case _:
                 raise ArtifactError(f"{path}: '{name}' is no tensor of a head or a prompt")
-    return head, _prefix(halves, path)
+    if not parts and not rest:
+        return head, None
+    flags = rest.pop(FLAGS, torch.zeros(2)).tolist()
+    if len(flags) != 2 or not set(flags) <= {0, 1}:
+        raise ArtifactError(f"{path}: '{FLAGS}' is {flags}, expected two truth values")
+    prefix, inputs = _prefix(parts, path), _inputs(rest, path)
+    try:
+        return head, Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from error
 
 
 def check_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], message: str) -> None:
@@ -104,14 +131,38 @@ def _site(text: str, name: str, path: Path) -> Site:
     return site
 
 
-def _prefix(halves: Mapping[Site, Mapping[str, Tensor]], path: Path) -> Prefix:
-    """Keys and values put together, in the order of their sites."""
+def _prefix(parts: Mapping[Site, Mapping[str, Tensor]], path: Path) -> Prefix:
+    """Keys, values and gates put together, in the order of their sites."""
     prefix: dict[Site, KeyValue] = {}
-    for site in sorted(halves):
-        key, value = halves[site].get("key"), halves[site].get("value")
+    for site in sorted(parts):
+        key, value, gate = (parts[site].get(name) for name in ("key", "value", "gate"))
         if key is None or value is None or key.dim() != 3 or key.shape != value.shape:
             raise ArtifactError(f"{path}: keys and values at {site} do not match")
-        prefix[site] = KeyValue(key, value)
+        if gate is not None and gate.dim() != 1:
+            raise ArtifactError(f"{path}: the gate at {site} is {tuple(gate.shape)}, expected one number per head")
+        prefix[site] = KeyValue(key, value, gate)
     if len(lengths := {pair.key.shape[1] for pair in prefix.values()}) > 1:
         raise ArtifactError(f"{path}: its prompt has different lengths at different sites ({sorted(lengths)})")
     return prefix
+
+
+def _inputs(tensors: Mapping[str, Tensor], path: Path) -> InputPrompt | None:
+    """Vectors, their anchors and their deltas put together."""
+    if not tensors:
+        return None
+    if VECTORS not in tensors or ANCHORS not in tensors:
+        raise ArtifactError(f"{path}: an input prompt needs both '{VECTORS}' and '{ANCHORS}'")
+    vectors, places = tensors[VECTORS], tensors[ANCHORS]
+    if vectors.dim() != 2 or places.shape != vectors.shape[:1] or not set(places.tolist()) <= set(Anchor):
+        raise ArtifactError(f"{path}: '{VECTORS}' and '{ANCHORS}' do not match")
+    deltas: dict[int, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not name.startswith(f"{DELTAS}/"):
+            continue
+        layer = name.rpartition("/")[2]
+        if not (layer.isascii() and layer.isdigit() and str(int(layer)) == layer):
+            raise ArtifactError(f"{path}: '{name}': '{layer}' is no number of a layer")
+        if tensor.dim() != 2 or tensor.shape[0] != vectors.shape[0]:
+            raise ArtifactError(f"{path}: '{name}' is {tuple(tensor.shape)}, expected {vectors.shape[0]} rows")
+        deltas[int(layer)] = tensor
+    return InputPrompt(vectors, tuple(Anchor(place) for place in places.tolist()), dict(sorted(deltas.items())))

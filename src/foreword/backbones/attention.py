@@ -6,13 +6,15 @@ keyword that the model passes down to its attention layers, so nothing is patche
 says which prompt is active, and gradient checkpointing recomputes with the same prompt.
 
 Source: Li & Liang 2021, section 4; Liu et al. 2022 (P-Tuning v2), section 3.2. Unlike the authors'
-code the prefix is not a cache, so text positions keep their own numbers (no shift by P) and no
-length is taken from the text.
+code the prefix is not a cache, so text positions keep their own numbers (no shift by P, unless the
+prompt asks for it) and no length is taken from the text.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from foreword.injection import Injection, Site, SiteShape
+from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, SiteShape
 
 NAME = "foreword"
 KEYWORD = "foreword_call"
@@ -30,27 +32,83 @@ class PrefixCall:
     """What the attention layers of one forward pass need to know.
 
     Args:
-        sites: which site each attention module is.
+        sites: which sites each attention module is, in the order of its turns; one module has several
+            where layers share their weights.
         injection: the prompts of the batch, or None for the bare backbone.
         dropout: attention dropout while training, whatever the checkpoint's own setting.
+        slots: ``(B, P)`` places of the input prompt in the sequence, for prompts with layer deltas.
+        sources: ``(B,)`` length of the given text including its padding, for infix prompts.
     """
 
-    def __init__(self, sites: dict[nn.Module, Site], injection: Injection | None, dropout: float) -> None:
+    def __init__(
+        self,
+        sites: Mapping[nn.Module, Sequence[Site]],
+        injection: Injection | None,
+        dropout: float = 0.0,
+        *,
+        slots: Tensor | None = None,
+        sources: Tensor | None = None,
+    ) -> None:
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
-        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+        self.slots, self.sources = slots, sources
+        self._turns: Counter[nn.Module] = Counter()
+        self._masks: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
-    def mask(self, mask: Tensor, length: int, visible: Tensor | None) -> Tensor:
-        """``mask`` with ``length`` columns in front, open where the prefix is visible.
+    def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> SitePrefix | None:
+        """What the attention ``module`` reads before its keys, in the turn it is having.
+
+        Args:
+            module: of this backbone.
+            query: ``(B, query heads, T, E)``.
+            key, value: ``(B, H, S, E)`` of the text; shapes only are of interest here.
+        """
+        del query, key, value
+        return None if self.injection is None else self.injection.at(self.site_of(module))
+
+    def site_of(self, module: nn.Module) -> Site:
+        """The site that ``module`` is in this turn, which ends with the question."""
+        site = self.coming_site(module)
+        if len(self.sites[module]) > 1:
+            self._turns[module] += 1
+        return site
+
+    def coming_site(self, module: nn.Module) -> Site:
+        """The site that ``module`` will be when it is asked next."""
+        sites = self.sites[module]
+        return sites[0] if len(sites) == 1 else sites[self._turns[module] % len(sites)]
+
+    def with_deltas(self, hidden: Tensor, layer: int) -> Tensor:
+        """What a layer is given, ``(B, S, D)``, with the deltas of the input prompts added at their places."""
+        delta = None if self.injection is None or self.slots is None else self.injection.deltas(layer)
+        if delta is None or self.slots is None:
+            return hidden
+        rows, places = self.slots.shape
+        delta = delta.to(hidden.dtype).expand(rows, -1, -1)
+        return hidden.scatter_add(1, self.slots[:, :, None].expand(rows, places, hidden.shape[-1]), delta)
+
+    def behind_the_text(self, prefix: SitePrefix, query: Tensor, key: Tensor) -> SitePrefix:
+        """``prefix``, hidden from the given text but its last position in rows whose prompt is an infix."""
+        if self.sources is None or self.injection is None or not any(p.infix for p in self.injection.bank):
+            return prefix
+        device, new, all_ = key.device, query.shape[2], key.shape[2]
+        infix = self.injection.flags(lambda prompt: int(prompt.infix), device).bool()  # (B or 1,)
+        late = torch.arange(all_ - new, all_, device=device) >= self.sources.to(device)[:, None] - 1  # (B, T)
+        read = (late | ~infix[:, None])[:, :, None].expand(-1, -1, prefix.key.shape[2])
+        visible = read if prefix.visible is None else read & prefix.visible[:, None]
+        return SitePrefix(prefix.key, prefix.value, visible)
+
+    def mask(self, mask: Tensor, prefix: SitePrefix) -> Tensor:
+        """``mask`` with P columns in front, open where the prefix is visible.
 
         The layers of one pass share mask and prompt lengths, so the result is made once.
         """
-        key = length if visible is None else -length
+        key = (prefix.key.shape[2], prefix.visible is None)
         known = self._masks.get(key)
-        if known is not None and known[0] is mask and visible is None:
+        if known is not None and known[0] is mask and prefix.visible is None:
             return known[1]
-        extended = extend_mask(mask, length, visible)
+        extended = extend_mask(mask, prefix.key.shape[2], prefix.visible)
         self._masks[key] = (mask, extended)
         return extended
 
@@ -61,18 +119,23 @@ def extend_mask(mask: Tensor, length: int, visible: Tensor | None) -> Tensor:
     Args:
         mask: ``(B, 1 or H, T, S)``, boolean (True = may attend) or additive.
         length: P, columns to add.
-        visible: ``(B, P)`` bool, or None when every row sees the whole prefix.
+        visible: ``(B, P)`` or ``(B, T, P)`` bool, or None when every row sees the whole prefix.
 
     Returns:
         ``(B, 1 or H, T, P + S)`` of the same dtype.
     """
-    shape = (*mask.shape[:-1], length)
+    if visible is not None:
+        visible = visible[:, None, None, :] if visible.dim() == 2 else visible[:, None]
+        shape = (visible.shape[0], *mask.shape[1:-1], length)
+        mask = mask.expand(shape[0], *mask.shape[1:])
+    else:
+        shape = (*mask.shape[:-1], length)
     if mask.dtype == torch.bool:
-        front = mask.new_ones(shape) if visible is None else visible[:, None, None, :].expand(shape)
+        front = mask.new_ones(shape) if visible is None else visible.expand(shape)
     else:
         front = mask.new_zeros(shape)
         if visible is not None:
-            front = front.masked_fill(~visible[:, None, None, :], torch.finfo(mask.dtype).min)
+            front = front.masked_fill(~visible, torch.finfo(mask.dtype).min)
     return torch.cat([front, mask], dim=-1)
 
 
@@ -89,75 +152,133 @@ def prefix_attention(
     Args:
         module: the attention layer that calls, which tells the site.
         query: ``(B, heads, T, E)``.
-        key, value: ``(B, H, S, E)`` of the text.
-        attention_mask: ``(B, 1, T, S)`` or None when nothing is hidden.
+        key, value: ``(B, H, S, E)`` of the text, a generation's cache included.
+        attention_mask: ``(B, 1, T, S)`` or None when nothing is hidden but what causality hides.
         **kwargs: what the layer passes on, our `PrefixCall` among it.
 
     Returns:
         ``(B, T, heads, E)`` and None for the weights, which are never formed.
     """
     call: PrefixCall | None = kwargs.pop(KEYWORD, None)
-    if call is not None:
-        kwargs["dropout"] = call.dropout if module.training else 0.0
-        prefix = None if call.injection is None else call.injection.at(call.sites[module])
-        if prefix is not None:
-            rows, length = key.shape[0], prefix.key.shape[2]
-            key = torch.cat([prefix.key.to(key.dtype).expand(rows, -1, -1, -1), key], dim=2)
-            value = torch.cat([prefix.value.to(value.dtype).expand(rows, -1, -1, -1), value], dim=2)
-            if attention_mask is None and prefix.visible is not None:
-                attention_mask = query.new_ones((rows, 1, query.shape[2], key.shape[2] - length), dtype=torch.bool)
-            if attention_mask is not None:
-                attention_mask = call.mask(attention_mask, length, prefix.visible)
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
-        return _attend_in_float32(module, query, key, value, attention_mask, **kwargs)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
+    if call is None:
+        return _attend(module, query, key, value, attention_mask, **kwargs)
+    kwargs["dropout"] = call.dropout if module.training else 0.0
+    prefix = call.prefix_at(module, query, key, value)
+    if prefix is None:
+        return _attend(module, query, key, value, attention_mask, **kwargs)
+    if attention_mask is None:
+        attention_mask = _causal_mask(module, query, key, kwargs)
+    beside = None
+    if prefix.gate is not None:
+        beside = _gated(module, query, prefix, **kwargs)
+        prefix = _ungated(prefix)
+    prefix = call.behind_the_text(prefix, query, key)
+    rows, length = key.shape[0], prefix.key.shape[2]
+    if attention_mask is None and prefix.visible is not None:
+        attention_mask = query.new_ones((rows, 1, query.shape[2], key.shape[2]), dtype=torch.bool)
+    if attention_mask is not None:
+        attention_mask = call.mask(attention_mask, prefix)
+    key = torch.cat([prefix.key.to(key.dtype).expand(rows, -1, -1, -1), key], dim=2)
+    value = torch.cat([prefix.value.to(value.dtype).expand(rows, -1, -1, -1), value], dim=2)
+    if kwargs.get("position_bias") is not None:  # T5's: a prefix stands nowhere, so it has none
+        kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (length, 0))
+    kwargs["is_causal"] = False  # said by the mask, since every query sees the whole prefix
+    out, _ = _attend(module, query, key, value, attention_mask, **kwargs)
+    return out if beside is None else out + beside, None
 
 
-def _attend_in_float32(
+def _causal_mask(module: nn.Module, query: Tensor, key: Tensor, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The mask that a causal layer means by giving none."""
+    causal = kwargs.get("is_causal")
+    if causal is None:
+        causal = getattr(module, "is_causal", True)
+    new, all_ = query.shape[2], key.shape[2]
+    if not causal or new == 1:
+        return None
+    return torch.ones((1, 1, new, all_), dtype=torch.bool, device=query.device).tril(all_ - new)
+
+
+def _gated(module: nn.Module, query: Tensor, prefix: SitePrefix, **kwargs: Any) -> Tensor:
+    """What a gated prefix adds, ``(B, T, heads, E)``: its own softmax, times tanh of the gate.
+
+    Source: Zhang et al. 2023 (LLaMA-Adapter), section 3.2, per head.
+    """
+    rows = query.shape[0]
+    key, value = (part.to(query.dtype).expand(rows, -1, -1, -1) for part in (prefix.key, prefix.value))
+    mask = None
+    if prefix.visible is not None:
+        # A row that reads nothing here sees one position all the same, lest its softmax be over nothing.
+        none = ~prefix.visible.any(1, keepdim=True)
+        mask = (prefix.visible | none)[:, None, None, :].expand(rows, 1, query.shape[2], -1)
+    kwargs |= {"position_bias": None, "is_causal": False}
+    read, _ = _attend(module, query, key, value, mask, **kwargs)
+    assert prefix.gate is not None
+    return read * torch.tanh(prefix.gate).to(read.dtype)[:, None, :, None]
+
+
+def _ungated(prefix: SitePrefix) -> SitePrefix:
+    """The same prefix, hidden from the softmax of the text in every row that has a gate."""
+    assert prefix.gated is not None
+    shape = (prefix.gated.shape[0], prefix.key.shape[2])
+    visible = (
+        torch.ones(shape, dtype=torch.bool, device=prefix.key.device) if prefix.visible is None else prefix.visible
+    )
+    return SitePrefix(prefix.key, prefix.value, visible & ~prefix.gated[:, None])
+
+
+def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """Attention between bfloat16 layers, in float32.
+    """Attention as transformers has it, in float32 between bfloat16 layers where gradients are wanted on a CPU.
 
     CPU attention with gradients is up to three times as slow in bfloat16 as in float32, casts included,
     most of all on short rows (benchmarks/cpu_kernels.py).
     """
+    if not (query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.float()
+    if kwargs.get("position_bias") is not None:
+        kwargs["position_bias"] = kwargs["position_bias"].float()
     with torch.autocast("cpu", enabled=False):
         out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
     return out.to(query.dtype), None
 
 
-class _Probe:
-    """Stands in for a `PrefixCall` once, to learn which modules attend and in what shape."""
+class Found(NamedTuple):
+    """One turn of an attention module in a model's forward pass.
+
+    Attributes:
+        module: the attention module.
+        shape: sizes of the prefix it could read.
+        queries, keys: how many there were, which tells self-attention from attention to another stack.
+        key, value: those of the text, ``(H, S, E)``, of the first row.
+    """
+
+    module: nn.Module
+    shape: SiteShape
+    queries: int
+    keys: int
+    key: Tensor
+    value: Tensor
+
+
+class Probe(PrefixCall):
+    """Stands in for a `PrefixCall` to learn which modules attend, in what shape, and to what."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[nn.Module, SiteShape]] = []
+        super().__init__({}, None)
+        self.found: list[Found] = []
+
+    def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Note the call; nothing is read."""
+        shape = SiteShape(key.shape[1], key.shape[3], query.shape[1])
+        self.found.append(Found(module, shape, query.shape[2], key.shape[2], key[0].detach(), value[0].detach()))
+
+    def activations(self, sites: Sequence[Site]) -> Prefix:
+        """Keys and values of the text that ran, by site."""
+        return {site: KeyValue(one.key.clone(), one.value.clone()) for site, one in zip(sites, self.found, strict=True)}
 
 
-def _attention(module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    call = kwargs.get(KEYWORD)
-    if isinstance(call, _Probe):
-        call.seen.append((module, SiteShape(key.shape[1], key.shape[3])))
-        kwargs[KEYWORD] = None
-    return prefix_attention(module, query, key, *args, **kwargs)
-
-
-def find_sites(model: nn.Module) -> list[tuple[nn.Module, SiteShape]]:
-    """The attention modules of an encoder, in the order in which they run, found by running it once.
-
-    Asking the model itself, rather than a list of class names, is what keeps the seam free of
-    families. An empty list means that the model does not use the attention interface.
-    """
-    probe = _Probe()
-    ids = torch.zeros((1, 2), dtype=torch.long, device=next(model.parameters()).device)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), **{KEYWORD: probe})
-    model.train(was_training)
-    return probe.seen
-
-
-AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(NAME, prefix_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -15,7 +15,14 @@ import huggingface_hub
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as hf_logging
 
 from foreword.backbones.attention import NAME
@@ -33,6 +40,12 @@ PACKAGED = {
     ),
 }
 
+_LANGUAGE_MODELS: dict[str, Any] = {
+    "encoder": AutoModelForMaskedLM,
+    "decoder": AutoModelForCausalLM,
+    "encoder-decoder": AutoModelForSeq2SeqLM,
+}
+
 
 def load_backbone(
     name: str,
@@ -40,14 +53,17 @@ def load_backbone(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    language_model: bool = False,
 ) -> Backbone:
-    """Load a pretrained encoder and freeze it.
+    """Load a pretrained transformer and freeze it.
 
     Args:
         name: a folder written by `save_pretrained`, or a hub name.
         revision: branch, tag or commit on the hub.
         dtype: of the frozen weights; prompts and heads are trained in float32 whatever it is.
         device: where to put it.
+        language_model: with its vocabulary head, which verbalizers and generation need, and with the
+            decoder of an encoder-decoder.
 
     Raises:
         BackboneError: unknown, unsupported or damaged; the message says which and what to do.
@@ -63,16 +79,19 @@ def load_backbone(
         raise BackboneError(
             f"{name}: the family '{config.model_type}' is not supported. Supported: {', '.join(sorted(FAMILIES))}"
         )
+    if language_model and family.project is None:
+        raise BackboneError(f"{name}: the family '{config.model_type}' has no vocabulary head")
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model, report = AutoModel.from_pretrained(
+            loader = _LANGUAGE_MODELS[family.kind] if language_model else AutoModel
+            model, report = loader.from_pretrained(
                 source,
                 config=config,
                 dtype=dtype,
                 attn_implementation=NAME,
                 output_loading_info=True,
-                **dict(family.options),
+                **({} if language_model else dict(family.options)),
                 **options,
             )
     except Exception as error:  # a damaged file surfaces as any of a dozen types, all of them the user's news
@@ -92,6 +111,7 @@ def load_backbone(
         revision=revision,
         family=config.model_type,
         max_length=min(positions, tokenizer.model_max_length),
+        language_model=language_model,
     )
 
 

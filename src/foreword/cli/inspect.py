@@ -89,10 +89,14 @@ def _fits(artifact: Artifact) -> list[tuple[str, str]]:
 
 
 def _prompt_words(artifact: Artifact) -> str:
-    if not artifact.prefix:
+    if artifact.prompt is None:
         return "none"
-    length = next(iter(artifact.prefix.values())).key.shape[1]
-    return f"{length} positions each at {', '.join(map(str, artifact.prefix))}"
+    prompt, parts = artifact.prompt, []
+    if prompt.prefix:
+        parts.append(f"{prompt.length} positions each at {', '.join(map(str, prompt.prefix))}")
+    if prompt.inputs is not None:
+        parts.append(f"{len(prompt.inputs.anchors)} vectors among the input embeddings")
+    return "; ".join(parts) or "none"
 
 
 def _data_rows(side: str, entry: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,11 @@ from typing import Any
 
 from foreword.backbones import Backbone
 from foreword.data.batching import Encoded
+from foreword.errors import MethodError
 from foreword.tasks import Task
+
+_LEAST = 8
+"""Fewest positions that a text can be read in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,12 @@ class EncodedSet:
 
 
 def encode_examples(
-    task: Task[Any, Any], examples: Sequence[Any], backbone: Backbone, max_length: int | None = None
+    task: Task[Any, Any],
+    examples: Sequence[Any],
+    backbone: Backbone,
+    max_length: int | None = None,
+    *,
+    reserved: int = 0,
 ) -> EncodedSet:
     """Encode every example for ``backbone``.
 
@@ -44,8 +53,18 @@ def encode_examples(
         examples: as `Task.read` gave them.
         backbone: whose tokenizer is used.
         max_length: most tokens of one row; the backbone's limit if None.
+        reserved: positions of a row that are not the text's, because a prompt stands there.
+
+    Raises:
+        MethodError: hardly any position is left to the text.
     """
-    limit = backbone.max_length if max_length is None else min(max_length, backbone.max_length)
+    left = backbone.max_length - reserved
+    if left < _LEAST:
+        raise MethodError(
+            f"the prompt takes {reserved} of the backbone's {backbone.max_length} positions and leaves {max(left, 0)} "
+            "to the text. Lower method.prompt_length"
+        )
+    limit = left if max_length is None else min(max_length, left)
     rows: list[Encoded] = []
     rows_of: list[range] = []
     notes: Counter[str] = Counter()

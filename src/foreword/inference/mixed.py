@@ -15,7 +15,7 @@ from foreword.data.batching import Encoded, collate
 from foreword.data.records import Record
 from foreword.errors import ArtifactError, ForewordError
 from foreword.inference.encoding import EncodedSet, encode_examples
-from foreword.injection import Injection, KeyValue, Prefix
+from foreword.injection import Injection, Prompt
 
 
 class MixedPredictor:
@@ -37,7 +37,10 @@ class MixedPredictor:
             if artifact.method.tunes_backbone:
                 raise ArtifactError(f"{name}: a fine-tuned backbone cannot share a batch with other tasks")
         self._numbers = {name: number for number, name in enumerate(self.artifacts)}
-        self._bank = [_moved(artifact.prefix or {}, backbone.device) for artifact in self.artifacts.values()]
+        self._bank = [
+            (artifact.prompt or Prompt()).map(lambda tensor: tensor.to(backbone.device))
+            for artifact in self.artifacts.values()
+        ]
         self._heads = {
             name: artifact.build_head(backbone.hidden_size).to(backbone.device)
             for name, artifact in self.artifacts.items()
@@ -66,7 +69,13 @@ class MixedPredictor:
             raise ForewordError(f"no task '{name}' here; there are: {', '.join(self.artifacts) or 'none'}")
         artifact, record = self.artifacts[name], Record(item, "<memory>", number + 1)
         examples = artifact.task.read([record], labelled=False, first=number)
-        return encode_examples(artifact.task, examples, self.backbone, artifact.manifest.max_length)
+        return encode_examples(
+            artifact.task,
+            examples,
+            self.backbone,
+            artifact.manifest.max_length,
+            reserved=artifact.method.positions_taken,
+        )
 
     def _logits(self, rows: Sequence[Encoded], owners: Sequence[str]) -> list[Tensor]:
         """Logits of every row, from the head of its own task, out of one forward pass."""
@@ -83,7 +92,3 @@ class MixedPredictor:
                 for i, row in zip(mine, head(hidden[mine].float(), batch.attention_mask[mine]).cpu(), strict=True):
                     logits[i] = row[: len(rows[i])] if row.dim() == 2 else row
         return logits
-
-
-def _moved(prefix: Prefix, device: torch.device) -> Prefix:
-    return {site: KeyValue(pair.key.to(device), pair.value.to(device)) for site, pair in prefix.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from foreword.artifacts.format import Artifact, load_artifact
 from foreword.backbones import Backbone, load_backbone
 from foreword.data.records import Record
 from foreword.data.sources import Source
-from foreword.inference.encoding import encode_examples
+from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.inference.forward import predict_encoded
 from foreword.metrics.scores import Scores
 
@@ -34,7 +34,10 @@ class Predictor:
         self.task = artifact.task
         entry = artifact.manifest.backbone
         self.backbone = backbone or load_backbone(
-            entry.name, revision=entry.revision, dtype=getattr(torch, entry.dtype)
+            entry.name,
+            revision=entry.revision,
+            dtype=getattr(torch, entry.dtype),
+            language_model=entry.language_model is not None,
         )
         self.model = artifact.build_model(self.backbone)
         self.batch_size = batch_size
@@ -59,12 +62,12 @@ class Predictor:
         Raises:
             DataError: a record lacks what the task reads.
         """
-        waiting, limit = iter(records), self.artifact.manifest.max_length
+        waiting = iter(records)
         count = 0
         while block := list(islice(waiting, chunk)):
             examples = self.task.read(block, labelled=False, first=count)
             count += len(block)
-            encoded = encode_examples(self.task, examples, self.backbone, limit)
+            encoded = self._encode(examples)
             self.notes += encoded.notes
             predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
             for example, prediction in zip(examples, predictions, strict=True):
@@ -79,10 +82,14 @@ class Predictor:
         records = list(data.records())
         examples = self.task.read(records, labelled=True)
         self.task.check_labels(records, examples)
-        encoded = encode_examples(self.task, examples, self.backbone, self.artifact.manifest.max_length)
+        encoded = self._encode(examples)
         self.notes += encoded.notes
         predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
         return self.task.score(examples, predictions)
+
+    def _encode(self, examples: Sequence[Any]) -> EncodedSet:
+        limit, reserved = self.artifact.manifest.max_length, self.artifact.method.positions_taken
+        return encode_examples(self.task, examples, self.backbone, limit, reserved=reserved)
 
 
 def load(path: str | Path, backbone: Backbone | None = None) -> Predictor:

@@ -1,4 +1,4 @@
-"""What a method is: settings that can build a prompt encoder for some attention sites.
+"""What a method is: settings that can build a prompt encoder for a backbone.
 
 A method knows no task and no model family. Its settings are a frozen pydantic model, so the same
 class is the recipe's ``[method]`` table, the Python API's constructor, and what an artifact records.
@@ -6,60 +6,111 @@ class is the recipe's ``[method]`` table, the Python API's constructor, and what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
-from foreword.injection import KeyValue, Prefix, Site, SiteShape
+from foreword.injection import KeyValue, Prefix, Prompt, Site, SiteShape
+
+
+class Host(Protocol):
+    """What a method may know of the backbone it is built for; no family, no model class."""
+
+    @property
+    def sites(self) -> Mapping[Site, SiteShape]:
+        """Every attention site, and the sizes of a prefix there."""
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+
+    @property
+    def embedding_size(self) -> int:
+        """W."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The backbone's fast tokenizer."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings ``(..., W)`` of token ids."""
+
+    def activations(self, ids: Sequence[int]) -> Prefix:
+        """Keys and values the bare model computes for a text."""
+
+
+class Blueprint:
+    """A backbone without its numbers, so that a prompt's shapes are found in no time.
+
+    Args:
+        backbone: whose sizes it has.
+    """
+
+    def __init__(self, backbone: Host) -> None:
+        self.sites, self.tokenizer = backbone.sites, backbone.tokenizer
+        self.hidden_size, self.embedding_size = backbone.hidden_size, backbone.embedding_size
+        self.vocabulary_size = backbone.vocabulary_size
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """A tensor of the right shape."""
+        return torch.empty((*ids.shape, self.embedding_size), device="meta")
+
+    def activations(self, ids: Sequence[int]) -> Prefix:
+        """Tensors of the right shapes."""
+        return {
+            site: KeyValue(*(torch.empty((shape.heads, len(ids), shape.head_size), device="meta") for _ in range(2)))
+            for site, shape in self.sites.items()
+        }
 
 
 class PromptEncoder(nn.Module):
-    """The trainable part of a method: parameters in, one unbatched `Prefix` out."""
+    """The trainable part of a method: parameters in, one unbatched `Prompt` out."""
 
-    def forward(self) -> Prefix:
-        """The prompt as attention reads it, differentiable in the parameters."""
+    def forward(self) -> Prompt:
+        """The prompt as a backbone reads it, differentiable in the parameters."""
         raise TypeError(f"{type(self).__name__} does not say how its prompt is made")
 
 
 class FoldedPrompt(PromptEncoder):
-    """A finished prompt: plain keys and values, nothing left to compute or to train.
+    """A finished prompt: plain numbers, nothing left to compute or to train.
 
     Args:
-        prefix: keys and values per site.
+        prompt: of which a copy is kept.
     """
 
-    def __init__(self, prefix: Prefix) -> None:
+    def __init__(self, prompt: Prompt) -> None:
         super().__init__()
-        self._sites = tuple(prefix)
-        for site, pair in prefix.items():
-            self.register_buffer(_buffer(site, "key"), pair.key.detach().clone(), persistent=False)
-            self.register_buffer(_buffer(site, "value"), pair.value.detach().clone(), persistent=False)
+        self._prompt = prompt
+        self._names: list[str] = []
+        prompt.map(self._keep)
 
-    def forward(self) -> Prefix:
-        """The prefix it was given."""
-        return {
-            site: KeyValue(self.get_buffer(_buffer(site, "key")), self.get_buffer(_buffer(site, "value")))
-            for site in self._sites
-        }
+    def _keep(self, tensor: Tensor) -> Tensor:
+        name = f"tensor_{len(self._names)}"
+        self._names.append(name)
+        self.register_buffer(name, tensor.detach().clone(), persistent=False)
+        return tensor
 
-
-def _buffer(site: Site, part: str) -> str:
-    return f"{site.stack}_{site.layer}_{part}"
+    def forward(self) -> Prompt:
+        """The prompt it was given, on the device and in the type of this module."""
+        names = iter(self._names)
+        return self._prompt.map(lambda _: self.get_buffer(next(names)))
 
 
 @torch.no_grad()
-def fold(encoder: PromptEncoder) -> Prefix:
+def fold(encoder: PromptEncoder) -> Prompt:
     """Run the reparameterization once and keep its result; dropout is off."""
     was_training = encoder.training
     encoder.eval()
-    prefix = {
-        site: KeyValue(pair.key.detach().clone(), pair.value.detach().clone()) for site, pair in encoder().items()
-    }
+    prompt: Prompt = encoder().map(lambda tensor: tensor.detach().clone())
     encoder.train(was_training)
-    return prefix
+    return prompt
 
 
 class Method(BaseModel):
@@ -77,12 +128,17 @@ class Method(BaseModel):
     summary: ClassVar[str]
     tunes_backbone: ClassVar[bool] = False
 
-    def build(self, sites: Mapping[Site, SiteShape], hidden_size: int) -> PromptEncoder | None:
+    @property
+    def positions_taken(self) -> int:
+        """How many of the backbone's positions the prompt takes from the text."""
+        return 0
+
+    def build(self, backbone: Host, labels: Sequence[str] = ()) -> PromptEncoder | None:
         """A fresh prompt encoder, initialized from torch's global generator.
 
         Args:
-            sites: every attention site of the backbone and the sizes it wants.
-            hidden_size: D of the backbone.
+            backbone: what the prompt is for.
+            labels: names of the task's classes, to start from where the settings say so.
 
         Returns:
             None for methods that put nothing before the tokens.
@@ -90,7 +146,7 @@ class Method(BaseModel):
         Raises:
             MethodError: the settings do not fit the backbone.
         """
-        del sites, hidden_size
+        del backbone, labels
         return None
 
     @property

@@ -17,8 +17,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import nn
 
 from foreword.errors import MethodError
-from foreword.injection import KeyValue, Prefix, Site, SiteShape
-from foreword.methods.base import Method, PromptEncoder
+from foreword.injection import KeyValue, Prompt, Site, SiteShape
+from foreword.methods.base import Host, Method, PromptEncoder
 from foreword.methods.reparameterization import MLP, Direct
 
 _INTERVAL = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
@@ -48,10 +48,12 @@ class PTuningV2(Method):
         """3e-2 for direct prompts, by measurement (docs/log.md); the papers' 1e-4 for the MLP."""
         return 3e-2 if self.reparameterization == "direct" else 1e-4
 
-    def build(self, sites: Mapping[Site, SiteShape], hidden_size: int) -> PrefixEncoder:
-        """A prompt for the chosen layers of the encoder stack."""
-        chosen = {site: shape for site, shape in sites.items() if site.layer in self._layers(len(sites))}
-        return PrefixEncoder(self, chosen, hidden_size)
+    def build(self, backbone: Host, labels: Sequence[str] = ()) -> PrefixEncoder:
+        """A prompt for the chosen layers of every stack."""
+        del labels
+        layers = self._layers(1 + max(site.layer for site in backbone.sites))
+        chosen = {site: shape for site, shape in backbone.sites.items() if site.layer in layers}
+        return PrefixEncoder(self, chosen, backbone.hidden_size)
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -99,7 +101,7 @@ class PrefixEncoder(PromptEncoder):
             self.prompt = MLP(settings.prompt_length, columns, hidden_size, settings.mlp_hidden, settings.init_scale)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self) -> Prefix:
+    def forward(self) -> Prompt:
         """Keys and values ``(H, P, E)`` per site, with dropout while training."""
         matrix = self.dropout(self.prompt())  # (P, columns)
         widths = [size for shape in self.sites.values() for size in [shape.heads * shape.head_size] * 2]
@@ -111,4 +113,4 @@ class PrefixEncoder(PromptEncoder):
                 for _ in range(2)
             )
             prefix[site] = KeyValue(key, value)
-        return prefix
+        return Prompt(prefix)

@@ -17,6 +17,7 @@ import tomli_w
 
 from foreword.backbones import load_backbone
 from foreword.errors import OutputError
+from foreword.methods import Blueprint
 from foreword.recipes.schema import Recipe
 from foreword.training.checkpoint import check_checkpoint
 from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
@@ -48,8 +49,15 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     """
     check_output(output, resume=resume)
     backbone = load_backbone(recipe.backbone.name, revision=recipe.backbone.revision, dtype=recipe.backbone.torch_dtype)
-    prepared = prepare(recipe.task, recipe.data.source("train"), recipe.data.source("dev"), backbone, recipe.training)
-    recipe.method.build(backbone.sites, backbone.hidden_size)  # a prompt that does not fit is told of now
+    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
+    prepared = prepare(
+        recipe.task,
+        recipe.data.source("train"),
+        recipe.data.source("dev"),
+        backbone,
+        recipe.training,
+        reserved=recipe.method.positions_taken,
+    )
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))

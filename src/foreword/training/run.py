@@ -64,9 +64,22 @@ class Prepared:
 
 
 def prepare(
-    task: Task[Any, Any], train: Source, dev: Source, backbone: Backbone, settings: TrainingSettings
+    task: Task[Any, Any],
+    train: Source,
+    dev: Source,
+    backbone: Backbone,
+    settings: TrainingSettings,
+    *,
+    reserved: int = 0,
 ) -> Prepared:
     """Read, check and encode both sides of the data.
+
+    Args:
+        task: what the data is for.
+        train, dev: where it comes from.
+        backbone: whose tokenizer is used.
+        settings: of which the length limit counts.
+        reserved: positions of a row that the prompt takes (`Method.positions_taken`).
 
     Raises:
         DataError: naming file, line and field.
@@ -79,7 +92,10 @@ def prepare(
     for side, source, examples in (("train", train, train_examples), ("dev", dev, dev_examples)):
         if not examples:
             raise DataError(f"no {side} examples", file=", ".join(source.files) or None)
-    encoded = [encode_examples(task, e, backbone, settings.max_length) for e in (train_examples, dev_examples)]
+    encoded = [
+        encode_examples(task, e, backbone, settings.max_length, reserved=reserved)
+        for e in (train_examples, dev_examples)
+    ]
     entries = {
         side: DataEntry(files=source.digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes))
         for side, source, one in (("train", train, encoded[0]), ("dev", dev, encoded[1]))
@@ -188,7 +204,7 @@ def train_prepared(
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
     torch.manual_seed(settings.seed)
-    model = PromptedModel(backbone, method, prepared.task.head(backbone.hidden_size))
+    model = PromptedModel(backbone, method, prepared.task.head(backbone.hidden_size), labels=prepared.task.labels or ())
     trainer = Trainer(
         model,
         prepared.task,

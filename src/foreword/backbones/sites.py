@@ -1,0 +1,91 @@
+"""Which modules of a model attend, and which layer each belongs to: found by running the model once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foreword.backbones.attention import KEYWORD, Found, PrefixCall, Probe
+from foreword.injection import Site, SiteShape
+
+Run = Callable[[PrefixCall], Any]
+"""A forward pass over some input, handed the call its attention layers get."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Every place where a backbone's attention can read a prefix.
+
+    Attributes:
+        shapes: site -> the sizes it wants, in the order in which the sites run.
+        of: attention module -> its sites, one per turn.
+    """
+
+    shapes: Mapping[Site, SiteShape]
+    of: Mapping[nn.Module, Sequence[Site]]
+
+
+def find_sites(run: Run, stack: Callable[[Found], str]) -> Sites:
+    """Run once and see who attends.
+
+    Asking the model itself, rather than a list of class names, is what keeps the seam free of families.
+
+    Args:
+        run: a forward pass.
+        stack: names the stack that one found attention belongs to.
+    """
+    probe = Probe()
+    with torch.no_grad():
+        run(probe)
+    shapes: dict[Site, SiteShape] = {}
+    of: dict[nn.Module, list[Site]] = defaultdict(list)
+    layers: dict[str, int] = defaultdict(int)
+    for found in probe.found:
+        name = stack(found)
+        site = Site(name, layers[name])
+        layers[name] += 1
+        shapes[site] = found.shape
+        of[found.module].append(site)
+    return Sites(shapes, dict(of))
+
+
+def watch_layers(model: nn.Module, sites: Sites) -> None:
+    """Let every layer add the deltas of an input prompt to what it is given.
+
+    Deltas come with the call, as prefixes do; without them nothing is added. Only the first stack has
+    input prompts, so only its layers are watched.
+    """
+    first = next(iter(sites.shapes)).stack
+    for module, turns in sites.of.items():
+        if turns[0].stack == first:
+            layer_of(model, module).register_forward_pre_hook(_add_deltas(module), with_kwargs=True)
+
+
+def layer_of(model: nn.Module, attention: nn.Module) -> nn.Module:
+    """The layer an attention module belongs to: its nearest ancestor that is an item of a list of modules."""
+    name = next(name for name, module in model.named_modules() if module is attention)
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if isinstance(model.get_submodule(".".join(parts[: end - 1])), nn.ModuleList):
+            return model.get_submodule(".".join(parts[:end]))
+    raise LookupError(f"{name} is in no list of layers")
+
+
+def _add_deltas(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
+    def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        del layer
+        call: PrefixCall | None = kwargs.get(KEYWORD)
+        if call is None or call.slots is None:
+            return None
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        changed = call.with_deltas(hidden, call.coming_site(attention).layer)
+        if args:
+            return (changed, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": changed}
+
+    return before
