@@ -298,7 +298,10 @@ class TestFit:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            (renamed("encoder.2", "encoder.9"), "its prompt: 'prefix/encoder.9/key' is (4, 4, 8), the backbone wants none"),
+            (
+                renamed("encoder.2", "encoder.9"),
+                "its prompt: 'prefix/encoder.9/key' is (4, 4, 8), the backbone wants none",
+            ),
             (renamed("encoder.", "decoder."), "its prompt: 'prefix/decoder.0/key'"),
             (
                 lambda tensors: {n: t for n, t in tensors.items() if "encoder.2" not in n},

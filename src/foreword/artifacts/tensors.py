@@ -80,7 +80,8 @@ def read_served(path: Path) -> tuple[dict[str, Tensor], Prompt | None]:
     for name, tensor in read_tensors(path).items():
         wanted = torch.int64 if name in (ANCHORS, FLAGS) else torch.float32
         if tensor.dtype != wanted or tensor.numel() == 0:
-            raise ArtifactError(f"{path}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected {str(wanted).removeprefix('torch.')} numbers")
+            kind = str(wanted).removeprefix("torch.")
+            raise ArtifactError(f"{path}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected {kind} numbers")
         match name.split("/"):
             case ["head", inner]:
                 head[inner] = tensor
