@@ -29,3 +29,15 @@ def backbone() -> Backbone:
 def family(request: pytest.FixtureRequest) -> str:
     """Every supported family in turn."""
     return str(request.param)
+
+
+@pytest.fixture(params=[name for name in sorted(FAMILIES) if FAMILIES[name].kind != "image"])
+def text_family(request: pytest.FixtureRequest) -> str:
+    """Every family that reads text in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[name for name in sorted(FAMILIES) if FAMILIES[name].kind == "encoder"])
+def encoder_family(request: pytest.FixtureRequest) -> str:
+    """Every family of encoders in turn."""
+    return str(request.param)

@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "src" / "foreword"
 
 LAYERS = (
     {"errors", "injection"},
+    {"attachment"},
     {"data"},
     {"metrics"},  # count what `data.examples` describes
     {"methods", "backbones", "heads"},
     {"tasks"},
     {"model"},
     {"artifacts"},
-    {"inference"},
+    {"inference", "exchange"},
     {"training"},
     {"api", "recipes"},
     {"studies"},

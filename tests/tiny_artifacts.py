@@ -25,7 +25,21 @@ METHODS: dict[str, Method] = {
     "ptuning-v2": fw.PTuningV2(prompt_length=4),
     "ptuning-v2-mlp": fw.PTuningV2(prompt_length=3, reparameterization="mlp", mlp_hidden=8),
     "ptuning-v2-some-layers": fw.PTuningV2(prompt_length=2, layers="1-2"),
+    "ptuning-v2-gate": fw.PTuningV2(prompt_length=3, gate=True, shift_positions=True),
+    "prefix-tuning": fw.PrefixTuning(prompt_length=3, mlp_hidden=8, init="vocabulary"),
+    "prompt-tuning": fw.PromptTuning(prompt_length=5),
+    "p-tuning": fw.PTuning(template=(2, "text", 1)),
+    "p-tuning-mlp": fw.PTuning(template=(1, "text", 1), reparameterization="mlp", hidden=8),
+    "layer-deltas": fw.LayerDeltas(prompt_length=3, placement="after-first"),
+    "warp": fw.WARP(template=(2, "text", 2)),
     "fine-tuning": fw.FineTuning(),
+    "bitfit": fw.BitFit(),
+    "lora": fw.LoRA(r=2),
+    "ia3": fw.IA3(),
+    "adapter": fw.Adapter(bottleneck=3),
+    "combined": fw.Combined(
+        parts=(fw.PTuningV2(prompt_length=2), fw.PromptTuning(prompt_length=3), fw.Adapter(bottleneck=3))
+    ),
     "head-only": fw.HeadOnly(),
 }
 """Settings of every method in the library's table, and of the ways a prompt can be made."""

@@ -95,7 +95,7 @@ def tiny_trainer(
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
     backbone = tiny_backbone(family)
     torch.manual_seed(chosen.seed)
-    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.head(backbone.hidden_size))
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.build_head(backbone.hidden_size))
     return Trainer(
         model,
         task,

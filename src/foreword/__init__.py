@@ -12,7 +12,21 @@ if TYPE_CHECKING:
     from foreword.backbones import Backbone, load_backbone
     from foreword.inference.mixed import MixedPredictor
     from foreword.inference.predictor import Predictor, load
-    from foreword.methods import FineTuning, HeadOnly, PTuningV2
+    from foreword.methods import (
+        IA3,
+        WARP,
+        Adapter,
+        BitFit,
+        Combined,
+        FineTuning,
+        HeadOnly,
+        LayerDeltas,
+        LoRA,
+        PrefixTuning,
+        PromptTuning,
+        PTuning,
+        PTuningV2,
+    )
     from foreword.recipes import Recipe, load_recipe, run_recipe
     from foreword.tasks import NER, QA, Classification
     from foreword.training.settings import TrainingSettings
@@ -20,16 +34,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "IA3",
     "NER",
     "QA",
+    "WARP",
+    "Adapter",
     "Backbone",
+    "BitFit",
     "Classification",
+    "Combined",
     "FineTuning",
     "ForewordError",
     "HeadOnly",
+    "LayerDeltas",
+    "LoRA",
     "MixedPredictor",
+    "PTuning",
     "PTuningV2",
     "Predictor",
+    "PrefixTuning",
+    "PromptTuning",
     "Recipe",
     "TrainingSettings",
     "load",
@@ -44,7 +68,21 @@ _HOMES = {
     "foreword.backbones": ("Backbone", "load_backbone"),
     "foreword.inference.mixed": ("MixedPredictor",),
     "foreword.inference.predictor": ("Predictor", "load"),
-    "foreword.methods": ("FineTuning", "HeadOnly", "PTuningV2"),
+    "foreword.methods": (
+        "Adapter",
+        "BitFit",
+        "Combined",
+        "FineTuning",
+        "HeadOnly",
+        "IA3",
+        "LayerDeltas",
+        "LoRA",
+        "PTuning",
+        "PTuningV2",
+        "PrefixTuning",
+        "PromptTuning",
+        "WARP",
+    ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
     "foreword.tasks": ("NER", "QA", "Classification"),
     "foreword.training.settings": ("TrainingSettings",),

@@ -39,7 +39,7 @@ def train(
         train, dev: a file of any format that `foreword train` reads, or dictionaries.
         progress: show a live bar on a terminal, and plain lines elsewhere, on stderr.
         tracker: told about every event as well.
-        **training: fields of `TrainingSettings`, such as ``epochs=10``.
+        **training: fields of `TrainingSettings`, such as ``epochs=10`` or ``start_from="runs/other"``.
 
     Raises:
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.

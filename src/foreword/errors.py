@@ -3,6 +3,7 @@
     ForewordError
     ├── RecipeError        a recipe or an option is wrong              recipe.invalid
     ├── DataError          a data file, line or field is wrong         data.invalid
+    ├── TaskError          a task does not fit its data or backbone    task.does-not-fit
     ├── BackboneError      a backbone cannot be loaded or used         backbone.unusable
     ├── MethodError        a prompt does not fit the backbone          method.does-not-fit
     ├── ArtifactError      an artifact is damaged or does not fit      artifact.invalid
@@ -72,6 +73,12 @@ class DataError(ForewordError):
         parts = [part for part in (place, field and f"field '{field}'") if part]
         text = ": ".join([*parts, message])
         super().__init__(f"{text}. {hint}" if hint else text)
+
+
+class TaskError(ForewordError):
+    """A task's settings do not fit its labels, its texts or the backbone."""
+
+    code = "task.does-not-fit"
 
 
 class BackboneError(ForewordError):

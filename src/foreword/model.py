@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
+import torch
 from torch import Tensor, nn
 
+from foreword.attachment import Attachment, active
 from foreword.backbones import Backbone
 from foreword.data.batching import Batch
+from foreword.errors import BackboneError
 from foreword.heads import Head
 from foreword.injection import Injection
-from foreword.methods import Method, PromptEncoder
+from foreword.methods import Method, PromptEncoder, attach
 
 
 class PromptedModel(nn.Module):
     """Prompt in, logits out. The trainable parameters are listed here and nowhere else.
 
     Args:
-        backbone: the pretrained model; unfrozen here if the method tunes it.
+        backbone: the pretrained model; unfrozen here as far as the method tunes it.
         method: how it is adapted; a fresh prompt encoder is built from it.
         head: the task's head.
         prompt: a prompt encoder to use instead of a fresh one, such as a folded prompt.
+        attachment: what the method put into the backbone already; put there afresh if None.
         labels: of the task, for methods that start from their names.
     """
 
@@ -31,6 +36,7 @@ class PromptedModel(nn.Module):
         head: Head,
         prompt: PromptEncoder | None = None,
         *,
+        attachment: Attachment | None = None,
         labels: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -38,40 +44,56 @@ class PromptedModel(nn.Module):
         self.method = method
         self.prompt = prompt or method.build(backbone, labels)
         self.head = head
-        if method.tunes_backbone:
-            backbone.unfreeze()
-        else:
-            backbone.freeze()
+        backbone.freeze()
+        self.attachment = attachment or attach(method, backbone)
+        self.tuned = method.tuned([name for name, _ in backbone.model.named_parameters()])
+        if self.tuned:
+            backbone.unfreeze(self.tuned)
+        self._generation = backbone.generation
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
         injection = None if self.prompt is None else Injection([self.prompt()])
-        hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
-        logits: Tensor = self.head(hidden.to(next(self.head.parameters()).dtype), batch.attention_mask)
-        return logits
+        with self.adapted():
+            hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+            return head_logits(self.head, self.backbone, hidden, batch.input_ids, batch.attention_mask)
+
+    def adapted(self) -> AbstractContextManager[None]:
+        """While it lasts, the backbone computes as this model has changed it; whatever runs it does so inside.
+
+        Raises:
+            BackboneError: another model has tuned the backbone since this one was made.
+        """
+        if self.backbone.generation != self._generation:
+            raise BackboneError(
+                f"{self.backbone.name}: its weights were changed by another model since this one was made on it. "
+                "Load a backbone of its own for each model that tunes one"
+            )
+        return active(self.attachment)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The trained modules by name: 'prompt', 'head', and 'backbone' where it is tuned."""
-        parts: dict[str, nn.Module] = {"head": self.head}
-        if self.prompt is not None:
-            parts["prompt"] = self.prompt
-        if self.method.tunes_backbone:
-            parts["backbone"] = self.backbone.model
-        return parts
+        """The trained modules by name: 'head', and where the method has them 'prompt' and 'attachment'."""
+        parts = {"head": self.head, "prompt": self.prompt, "attachment": self.attachment}
+        return {name: module for name, module in parts.items() if module is not None}
+
+    def tuned_weights(self) -> dict[str, nn.Parameter]:
+        """The backbone's own weights that are trained, by their names in it."""
+        return {name: weight for name, weight in self.backbone.model.named_parameters() if name in self.tuned}
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every parameter that is trained, with its part's name in front."""
+        """Every parameter that is trained, with its part's name ('backbone' for tuned weights) in front."""
         for part, module in self.parts().items():
             for name, parameter in module.named_parameters():
                 yield f"{part}.{name}", parameter
+        for name, parameter in self.tuned_weights().items():
+            yield f"backbone.{name}", parameter
 
     def state(self) -> dict[str, Tensor]:
         """A detached copy of everything that is trained, on the CPU."""
-        return {
-            f"{part}.{name}": tensor.detach().to("cpu", copy=True)
-            for part, module in self.parts().items()
-            for name, tensor in module.state_dict().items()
-        }
+        kept: dict[str, Tensor] = {f"backbone.{name}": weight for name, weight in self.tuned_weights().items()}
+        for part, module in self.parts().items():
+            kept |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` gave.
@@ -80,7 +102,43 @@ class PromptedModel(nn.Module):
             RuntimeError: names or shapes differ.
         """
         for part, module in self.parts().items():
-            prefix = f"{part}."
-            module.load_state_dict(
-                {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-            )
+            module.load_state_dict(_of_part(state, part))
+        self.load_tuned(_of_part(state, "backbone"))
+
+    @torch.no_grad()
+    def load_tuned(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back the backbone's tuned weights.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        tuned = self.tuned_weights()
+        if weights.keys() != tuned.keys():
+            raise RuntimeError(f"tuned weights of other names: {sorted(weights.keys() ^ tuned.keys())[:3]}")
+        for name, weight in tuned.items():
+            weight.copy_(weights[name])
+
+
+def head_logits(head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits of a head, handed what it reads in the type of its own weights.
+
+    Args:
+        head: of whatever kind.
+        backbone: that gave ``hidden``, and whose vocabulary the head may read.
+        hidden: ``(B, T, D)``.
+        ids, mask: ``(B, T)``, of the text.
+    """
+    seen = hidden
+    if head.reads != "hidden":
+        rows = torch.arange(len(ids), device=hidden.device)
+        seen = backbone.vocabulary_features(hidden[rows, backbone.answer_positions(ids, mask)])  # (B, W)
+    if head.reads == "vocabulary":
+        seen = backbone.vocabulary_logits(seen)  # (B, V)
+    trained = next(head.parameters(), None)
+    logits: Tensor = head(seen if trained is None else seen.to(trained.dtype), mask)
+    return logits
+
+
+def _of_part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

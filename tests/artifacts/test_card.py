@@ -31,7 +31,9 @@ def test_every_kind_of_artifact_has_one(task, method):
     assert f"{manifest.parameters.trained:,}" in card
     assert "Measured on 4 examples" in card
     assert ("fine-tuned copy" in card) == (method == "fine-tuning")
-    assert ("A soft prompt and a head" in card) == method.startswith("ptuning")
+    assert ("A soft prompt and " in card) == (manifest.parameters.prompt > 0)
+    assert ("odules for its layers and a head" in card) == (method in ("lora", "ia3", "adapter", "combined"))
+    assert ("Some of its weights, tuned, and a head" in card) == (method == "bitfit")
     assert not {"{{", "}}", "{%", "None"} & set(card.split())
 
 

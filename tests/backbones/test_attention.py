@@ -12,20 +12,20 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from foreword.backbones.attention import extend_mask
-from foreword.injection import Injection, KeyValue, Prompt, Site
+from foreword.injection import Injection, Prompt, Site
 from tiny import tiny_backbone
+from tiny_prompts import EVERY, ROWS, TEXTS, bank, leaves, padded, prompt, rows_of, same
 
-TEXTS = [
-    "Anna visited London.",
-    "The old doctor was reading about New York-based banks.",
-    "It",
-    "Peter didn't like this wonderful company.",
-    "Nobody has never seen some cheap food in Germany.",
-    "My sister wrote a letter to O'Brien.",
-]
-ROWS = [2, 0, 1, 0, 2, 1]
-LENGTHS = (2, 5, 3)
-EVERY = {0, 1, 2}
+
+@pytest.fixture
+def family(encoder_family):
+    """Every family of encoders in turn."""
+    return encoder_family
+
+
+def exactness(family):
+    """How far float64 may be off: these models round to float32 inside, whatever they are given."""
+    return {"deberta": 1e-5, "modernbert": 1e-5}.get(family, 1e-12)
 
 
 class Reference:
@@ -79,52 +79,6 @@ class Reference:
                 positions = self.config["pad_token_id"] + 1 + positions
             hidden.append(self.row(row_ids[real], positions, row_types[real], prefix))
         return hidden
-
-
-def padded(backbone, texts=TEXTS, *, side="right", extra=0):
-    """Token ids, mask, and token types that are not all 0 where the family has several."""
-    rows = [backbone.tokenizer(text)["input_ids"] for text in texts]
-    width = max(map(len, rows)) + extra
-    ids = torch.full((len(rows), width), backbone.tokenizer.pad_token_id)
-    mask = torch.zeros_like(ids)
-    for number, tokens in enumerate(rows):
-        place = slice(0, len(tokens)) if side == "right" else slice(width - len(tokens), width)
-        ids[number, place], mask[number, place] = torch.tensor(tokens), 1
-    types = torch.zeros_like(ids)
-    if backbone.model.config.type_vocab_size > 1:
-        types[:, width // 2 :] = 1
-    return ids, mask, types
-
-
-def prompt(length, layers, *, seed, dtype=torch.float64):
-    """Random keys and values for heads of the tiny models, ready to be differentiated."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def numbers():
-        return torch.randn(4, length, 8, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-
-    return Prompt({Site("encoder", layer): KeyValue(numbers(), numbers()) for layer in sorted(layers)})
-
-
-def bank(layers=(EVERY, EVERY, EVERY), dtype=torch.float64):
-    return [
-        prompt(length, chosen, seed=seed, dtype=dtype)
-        for seed, (length, chosen) in enumerate(zip(LENGTHS, layers, strict=True))
-    ]
-
-
-def leaves(prompts):
-    return [part for prompt in prompts for pair in prompt.prefix.values() for part in (pair.key, pair.value)]
-
-
-def rows_of(hidden, mask):
-    return [states[row.bool()] for states, row in zip(hidden, mask, strict=True)]
-
-
-def same(found, expected, tolerance=1e-10):
-    assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 def agree(backbone, inputs, prefixes, rows):
@@ -182,10 +136,12 @@ class TestAgainstTheReference:
 
 def test_without_a_prompt_the_backbone_is_the_plain_model(family):
     backbone = tiny_backbone(family, dtype=torch.float64)
-    plain = AutoModel.from_pretrained(backbone.name, attn_implementation="eager", dtype=torch.float64).eval()
+    attention = "sdpa" if family == "modernbert" else "eager"  # its eager attention overflows in float64
+    plain = AutoModel.from_pretrained(backbone.name, attn_implementation=attention, dtype=torch.float64).eval()
     ids, mask, types = padded(backbone)
     expected = plain(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
-    same(rows_of(backbone(ids, mask, types), mask), rows_of(expected, mask))
+    tolerance = 1e-5 if "deberta" in family else 1e-10  # their scale is a float32
+    same(rows_of(backbone(ids, mask, types), mask), rows_of(expected, mask), tolerance)
 
 
 def test_a_prompt_without_sites_changes_nothing(family):
@@ -216,7 +172,7 @@ def test_a_row_alone_is_the_row_in_a_mixed_padded_batch(family):
     for number, row in enumerate(ROWS):
         real = mask[number].bool()
         one = [tensor[number][real][None] for tensor in (ids, mask, types)]
-        same([backbone(*one, Injection([prefixes[row]]))[0]], [mixed[number]], 1e-12)
+        same([backbone(*one, Injection([prefixes[row]]))[0]], [mixed[number]], exactness(family))
 
 
 def test_more_padding_makes_no_difference(family):
@@ -227,7 +183,7 @@ def test_more_padding_makes_no_difference(family):
     same(
         rows_of(backbone(wide_ids, wide_mask, None, injection), wide_mask),
         rows_of(backbone(ids, mask, None, injection), mask),
-        1e-12,
+        exactness(family),
     )
 
 
@@ -238,7 +194,7 @@ def test_the_order_of_the_bank_makes_no_difference(family):
     same(
         [backbone(*inputs, Injection(turned, torch.tensor([(1, 2, 0).index(row) for row in ROWS])))],
         [backbone(*inputs, Injection(prefixes, torch.tensor(ROWS)))],
-        1e-12,
+        exactness(family),
     )
 
 
@@ -260,6 +216,12 @@ def test_a_prompt_that_no_row_reads_gets_no_gradient(backbone):
     assert all((tensor.grad != 0).any() for tensor in leaves([prefixes[0], prefixes[2]]))
 
 
+def first_projection(backbone, site):
+    """Some linear map of the attention at a site, which a layer that is computed again runs again."""
+    attention = next(module for module, sites in backbone._sites.of.items() if site in sites)
+    return next(module for module in attention.modules() if isinstance(module, torch.nn.Linear))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_gradient_checkpointing_recomputes_and_changes_nothing(family, dropout):
     results, runs = [], []
@@ -268,21 +230,23 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(family, dropout):
         backbone.regularize(hidden=dropout, attention=dropout)
         backbone.gradient_checkpointing(checkpointing)
         backbone.train()
-        layer, calls = backbone.model.encoder.layer[1].attention, []
-        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        projection, calls = first_projection(backbone, Site("encoder", 1)), []
+        projection.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         prefixes = bank(({0, 2}, EVERY, {1}), dtype=torch.float32)
         torch.manual_seed(3)
         hidden = backbone(*padded(backbone), Injection(prefixes, torch.tensor(ROWS)))
         (hidden**3).sum().backward()
         results.append([hidden.detach(), *(tensor.grad for tensor in leaves(prefixes))])
         runs.append(len(calls))
-    assert runs == [1, 2]
+    assert runs[0] > 0
+    assert runs[1] == 2 * runs[0]
     for off, on in zip(*results, strict=True):
         assert torch.equal(off, on)
 
 
 @pytest.mark.parametrize("kind", ["hidden", "attention"])
-def test_dropout_runs_only_when_asked_for_and_only_in_training(backbone, kind):
+def test_dropout_runs_only_when_asked_for_and_only_in_training(family, kind):
+    backbone = tiny_backbone(family)
     inputs, injection = padded(backbone), Injection([prompt(3, EVERY, seed=1, dtype=torch.float32)])
     plain = backbone(*inputs, injection)
     backbone.train()

@@ -2,14 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreword.data.alignment import chars_to_tokens, first_tokens, tokens_to_chars
+from foreword.data.alignment import chars_to_tokens, first_tokens, tokens_to_chars, trimmed
 from foreword.data.examples import Span
 from foreword.data.spans import word_spans
-from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer
+from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_sentencepiece_tokenizer
 
 TOKENIZERS = [
     pytest.param(tiny_bert_tokenizer, id="wordpiece"),
     pytest.param(tiny_roberta_tokenizer, id="byte-bpe"),
+    pytest.param(tiny_sentencepiece_tokenizer, id="sentencepiece"),
 ]
 
 # Every piece holds letters or symbols that both tokenizers keep, so that no word may get lost.
@@ -102,9 +103,22 @@ def test_characters_come_back_from_their_tokens(build, question, text, data):
 def test_plain_words_come_back_exactly(build):
     text = "Anna  visited the good movie."
     offsets, mask = encode(build, "who?", text)
+    offsets = trimmed(offsets, mask, text)
     for start, end in word_spans(text):
         first, last = chars_to_tokens(start, end, offsets, mask)
         assert tokens_to_chars(first, last, offsets) == Span(start, end)
+
+
+def test_white_space_is_trimmed_from_the_text_alone():
+    text = "a  bc \n d"
+    offsets = [(0, 0), (0, 3), (0, 3), (3, 6), (6, 8), (7, 9), (0, 0)]
+    mask = [False, False, True, True, True, True, False]
+    found = trimmed(offsets, mask, text)
+    assert found[:2] == offsets[:2]
+    assert found[6] == (0, 0)
+    assert [text[start:end] for start, end in found[2:6]] == ["a", "bc", "", "d"]
+    with pytest.raises(ValueError, match="shorter"):
+        trimmed(offsets, mask[1:], text)
 
 
 @pytest.mark.parametrize("build", TOKENIZERS)

@@ -151,7 +151,7 @@ def test_decode_gives_the_most_probable_label_and_all_probabilities():
     [({}, {(3, 8)}), ({"hidden_layer": True}, {(3, 8), (8, 8)}), ({"pooling": "first"}, {(3, 8)})],
 )
 def test_the_head_has_one_output_per_label(settings, shape):
-    head = Classification(labels=("a", "b", "c"), **settings).head(8)
+    head = Classification(labels=("a", "b", "c"), **settings).build_head(8)
     assert {tuple(p.shape) for p in head.parameters() if p.dim() == 2} == shape
 
 
@@ -159,10 +159,10 @@ def test_the_head_reads_real_tokens_only():
     hidden = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
     changed = torch.where(mask.bool()[:, :, None], hidden, 99.0)
-    mean = Classification(labels=("a", "b")).head(8).eval()
+    mean = Classification(labels=("a", "b")).build_head(8).eval()
     assert torch.equal(mean(hidden, mask), mean(changed, mask))
     torch.testing.assert_close(mean(hidden, mask)[:1], mean(hidden[:1, :2], mask[:1, :2]))
-    first = Classification(labels=("a", "b"), pooling="first").head(8).eval()
+    first = Classification(labels=("a", "b"), pooling="first").build_head(8).eval()
     assert torch.equal(first(hidden, mask), first(hidden[:, :1], mask[:, :1]))
 
 

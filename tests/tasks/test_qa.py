@@ -14,9 +14,11 @@ from foreword.data.examples import Answer, QuestionExample
 from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.tasks import QA
-from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer
+from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_sentencepiece_tokenizer
 
-TOKENIZERS = pytest.mark.parametrize("tokenizer", [tiny_bert_tokenizer, tiny_roberta_tokenizer])
+TOKENIZERS = pytest.mark.parametrize(
+    "tokenizer", [tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_sentencepiece_tokenizer]
+)
 WORDS = ["Anna", "visited", "London", ".", "didn't", "York-based", "x", "Germany", "zqxj", "\u5317\u4eac", "(movie)"]
 
 

@@ -1,9 +1,9 @@
 """Artifacts on disk: write one, read one, refuse one that is not what it says.
 
     ARTIFACT/
-      prompt.safetensors     what is served: folded prompt and head
+      prompt.safetensors     what is served: folded prompt, what is attached to the layers, and head
       unfolded.safetensors   the prompt's parameters as trained, to go on training from
-      backbone.safetensors   only where the backbone itself was tuned
+      backbone.safetensors   only where weights of the backbone itself were tuned: those
       artifact.json          what it is, what it fits, how it was made; sha256 of the files above
       README.md              a model card
 
@@ -28,12 +28,13 @@ from foreword.artifacts.card import model_card
 from foreword.artifacts.folders import whole_folder
 from foreword.artifacts.manifest import FORMAT_VERSION, FileEntry, Manifest
 from foreword.artifacts.tensors import check_fit, prompt_names, read_served, read_tensors, served_names, write_tensors
+from foreword.attachment import Attachment
 from foreword.backbones import Backbone
 from foreword.data.readers.base import parse_json
-from foreword.errors import ArtifactError, MethodError, OutputError
+from foreword.errors import ArtifactError, MethodError, OutputError, TaskError
 from foreword.heads import Head
 from foreword.injection import Prompt
-from foreword.methods import METHODS, Blueprint, FoldedPrompt, Method, fold
+from foreword.methods import METHODS, Blueprint, FoldedPrompt, Method, attach, fold
 from foreword.model import PromptedModel
 from foreword.tasks import TASKS, Task
 
@@ -51,6 +52,7 @@ class Artifact:
         task: with its labels.
         method: with its settings.
         prompt: the folded prompt, or None where the method has none.
+        attachment: trained tensors of the modules put into the backbone; empty where the method has none.
         head: trained weights per name.
     """
 
@@ -59,15 +61,24 @@ class Artifact:
     task: Task[Any, Any]
     method: Method
     prompt: Prompt | None
+    attachment: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
 
-    def build_head(self, hidden_size: int) -> Head:
-        """The task's head with its trained weights.
+    def build_head(self, backbone: Backbone) -> Head:
+        """The task's head with its trained weights, for a backbone that was checked.
 
         Raises:
             ArtifactError: the weights do not fit the task or the backbone's width.
         """
-        head = self.task.head(hidden_size)
+        try:
+            head = self.task.build_head(backbone.hidden_size, backbone)
+        except TaskError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+        if not self.head and head.state_dict():
+            raise ArtifactError(
+                f"{self.path}: holds a prompt without a head, so it answers nothing. Train one from it "
+                "(training.start_from), or import it with its head"
+            )
         check_fit(self.head, head.state_dict(), f"{self.path}: its head does not fit this task and backbone")
         head.load_state_dict(dict(self.head))
         return head.eval()
@@ -75,18 +86,18 @@ class Artifact:
     def build_model(self, backbone: Backbone) -> PromptedModel:
         """Backbone, folded prompt and head, ready to predict.
 
-        A tuned backbone's weights replace those of ``backbone``.
+        Tuned weights replace those of ``backbone``, and models made on it before refuse to go on. Attached
+        modules leave it as it is for all others.
 
         Raises:
             ArtifactError: it was made for another backbone; the message names the field.
         """
         self.check_backbone(backbone)
-        head = self.build_head(backbone.hidden_size)
-        weights = self._tuned_weights(backbone) if self.method.tunes_backbone else None
+        head = self.build_head(backbone)
+        weights = self._tuned_weights(backbone)
         prompt = None if self.prompt is None else FoldedPrompt(self.prompt)
-        model = PromptedModel(backbone, self.method, head, prompt)
-        if weights is not None:
-            backbone.model.load_state_dict(weights)
+        model = PromptedModel(backbone, self.method, head, prompt, attachment=self._attach(backbone))
+        model.load_tuned(weights)
         backbone.freeze()
         return model.eval().to(backbone.device)
 
@@ -97,14 +108,20 @@ class Artifact:
             ArtifactError: naming the field, or the part of the prompt, that differs.
         """
         ours, theirs = self.manifest.backbone, backbone.identity
-        for field in ("family", "dtype", "weights", "tokenizer"):
-            wanted, found = getattr(ours, field), getattr(theirs, field)
+        if self.task.needs_language_model and theirs.language_model is None:
+            raise ArtifactError(
+                f"{self.path}: its head reads a vocabulary, and '{theirs.name}' was loaded without its language model. "
+                "Use load_backbone(..., language_model=True)"
+            )
+        whole = self.task.needs_language_model or self.method.tunes_backbone  # else the trunk alone counts
+        for field in ("family", "dtype", "weights", "tokenizer", *["language_model"] * whole):
+            wanted, found = getattr(ours, field) or "none", getattr(theirs, field) or "none"
             if wanted != found:
                 raise ArtifactError(
                     f"{self.path}: made for backbone '{ours.name}'; '{theirs.name}' differs in {field} "
                     f"({found[:12]} instead of {wanted[:12]})"
                 )
-        if backbone.tuned and not self.method.tunes_backbone:
+        if backbone.tuned - self._tuned(backbone).keys():
             raise ArtifactError(
                 f"{self.path}: made for the weights that '{theirs.name}' is published with, but fine-tuning has "
                 "changed those of the backbone given. Load it anew"
@@ -129,11 +146,42 @@ class Artifact:
             raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({reason})") from error
         return {name: tuple(tensor.shape) for name, tensor in prompt_names(prompt).items()}
 
+    def _tuned(self, backbone: Backbone) -> dict[str, Tensor]:
+        """The weights of a backbone that the method tunes."""
+        weights = dict(backbone.model.named_parameters())
+        try:
+            chosen = self.method.tuned(tuple(weights))
+        except MethodError as error:
+            raise ArtifactError(f"{self.path}: its method.settings do not fit the backbone ({error})") from error
+        return {name: weight for name, weight in weights.items() if name in chosen}
+
     def _tuned_weights(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Their numbers in this artifact."""
+        if not self.method.tunes_backbone:
+            return {}
         path = self.path / BACKBONE
         weights = read_tensors(path)
-        check_fit(weights, backbone.model.state_dict(), f"{path}: does not fit the backbone")
+        check_fit(weights, self._tuned(backbone), f"{path}: does not fit the backbone")
         return weights
+
+    def _attach(self, backbone: Backbone) -> Attachment | None:
+        """Put the trained modules into the backbone; no numbers are made for them first."""
+        try:
+            with torch.device("meta"):
+                attachment = attach(self.method, backbone)
+        except (MethodError, RuntimeError, OverflowError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"{self.path}: its method cannot be put into the backbone ({reason})") from error
+        wanted = {} if attachment is None else attachment.state_dict()
+        try:
+            check_fit(self.attachment, wanted, f"{self.path}: what it attaches does not fit the backbone")
+        except ArtifactError:
+            if attachment is not None:
+                attachment.detach()
+            raise
+        if attachment is not None:
+            attachment.load_state_dict(dict(self.attachment), assign=True)
+        return attachment
 
 
 def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, replace: bool = False) -> None:
@@ -153,11 +201,12 @@ def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, repla
     prompt = None if model.prompt is None else fold(model.prompt)
     unfolded = {} if model.prompt is None else model.prompt.state_dict()
     with whole_folder(path) as folder:
-        write_tensors(served_names(model.head.state_dict(), prompt), folder / SERVED)
+        attached = {} if model.attachment is None else model.attachment.state_dict()
+        write_tensors(served_names(model.head.state_dict(), prompt, attached), folder / SERVED)
         if unfolded:
             write_tensors(unfolded, folder / UNFOLDED)
         if model.method.tunes_backbone:
-            write_tensors(model.backbone.model.state_dict(), folder / BACKBONE)
+            write_tensors(model.tuned_weights(), folder / BACKBONE)
         files = {file.name: _file_entry(file) for file in sorted(folder.iterdir())}
         manifest = manifest.model_copy(update={"files": files})
         (folder / CARD).write_text(model_card(manifest), "utf-8")
@@ -181,8 +230,8 @@ def load_artifact(path: str | Path) -> Artifact:
     _check_names(manifest, method, folder)
     for name, entry in manifest.files.items():
         _check_file(folder / name, entry)
-    head, prompt = read_served(folder / SERVED)
-    return Artifact(folder, manifest, task, method, prompt, head)
+    served = read_served(folder / SERVED)
+    return Artifact(folder, manifest, task, method, served.prompt, served.attachment, served.head)
 
 
 def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
@@ -25,6 +27,7 @@ class BackboneEntry(Part):
     language_model: str | None
     dtype: Literal["float64", "float32", "bfloat16", "float16"]
     tokenizer: str
+    quantization: Literal["int8", "bitsandbytes-8bit", "bitsandbytes-4bit"] | None = None
 
 
 class Component(Part):
@@ -61,6 +64,7 @@ class ParametersEntry(Part):
     """Numbers of parameters: trained ones by part, and the backbone's own."""
 
     prompt: NonNegativeInt
+    attachment: NonNegativeInt = 0
     head: NonNegativeInt
     backbone_trained: NonNegativeInt
     backbone: PositiveInt
@@ -68,7 +72,7 @@ class ParametersEntry(Part):
     @property
     def trained(self) -> int:
         """All that was trained."""
-        return self.prompt + self.head + self.backbone_trained
+        return self.prompt + self.attachment + self.head + self.backbone_trained
 
 
 class TrainingEntry(Part):
@@ -107,6 +111,14 @@ class Manifest(Part):
     versions: dict[str, str]
     files: dict[str, FileEntry]
 
+    @property
+    def imported(self) -> dict[str, Any] | None:
+        """What is known of the foreign checkpoint this was made from; None where it was trained here.
+
+        Of an imported prompt there is no training, no data and no score: those parts are empty or zero.
+        """
+        return self.recipe.get("imported")
+
     @field_validator("recipe")
     @classmethod
     def _tables(cls, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -114,3 +126,9 @@ class Manifest(Part):
             if not isinstance(value, str if name == "name" else dict):
                 raise ValueError(f"'{name}' is not a {'text' if name == 'name' else 'table'}")  # noqa: TRY004  pydantic's
         return recipe
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide an artifact's numbers."""
+    names = ("foreword", "torch", "transformers", "accelerate", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

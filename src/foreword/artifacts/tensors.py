@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from torch import Tensor
 from foreword.errors import ArtifactError, OutputError
 from foreword.injection import Anchor, InputPrompt, KeyValue, Prefix, Prompt, Site
 
-HEAD, PREFIX = "head", "prefix"
+HEAD, PREFIX, ATTACHMENT = "head", "prefix", "attachment"
 VECTORS, ANCHORS, DELTAS, FLAGS = "input/vectors", "input/anchors", "input/deltas", "prompt/flags"
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -63,18 +64,35 @@ def prompt_names(prompt: Prompt | None) -> dict[str, Tensor]:
     return named
 
 
-def served_names(head: Mapping[str, Tensor], prompt: Prompt | None) -> dict[str, Tensor]:
-    """Head and folded prompt under the names they have in the file; `read_served` is the way back."""
-    return {f"{HEAD}/{name}": tensor for name, tensor in head.items()} | prompt_names(prompt)
+class Served(NamedTuple):
+    """All that a file of served numbers holds.
+
+    Attributes:
+        head, attachment: tensors by name.
+        prompt: folded, None where there is none.
+    """
+
+    head: dict[str, Tensor]
+    attachment: dict[str, Tensor]
+    prompt: Prompt | None
 
 
-def read_served(path: Path) -> tuple[dict[str, Tensor], Prompt | None]:
-    """Head and folded prompt of a file.
+def served_names(
+    head: Mapping[str, Tensor], prompt: Prompt | None, attachment: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Head, folded prompt and attachment under the names they have in the file; `read_served` is the way back."""
+    named = {f"{HEAD}/{name}": tensor for name, tensor in head.items()} | prompt_names(prompt)
+    return named | {f"{ATTACHMENT}/{name}": tensor for name, tensor in (attachment or {}).items()}
+
+
+def read_served(path: Path) -> Served:
+    """Head, folded prompt and attachment of a file.
 
     Raises:
         ArtifactError: damaged, not finite, or a tensor has a name, type or shape that does not belong there.
     """
     head: dict[str, Tensor] = {}
+    attachment: dict[str, Tensor] = {}
     parts: dict[Site, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in read_tensors(path).items():
@@ -85,22 +103,25 @@ def read_served(path: Path) -> tuple[dict[str, Tensor], Prompt | None]:
         match name.split("/"):
             case ["head", inner]:
                 head[inner] = tensor
+            case ["attachment", inner]:
+                attachment[inner] = tensor
             case ["prefix", site, ("key" | "value" | "gate") as part]:
                 parts.setdefault(_site(site, name, path), {})[part] = tensor
             case ["input", ("vectors" | "anchors")] | ["input", "deltas", _] | ["prompt", "flags"]:
                 rest[name] = tensor
             case _:
-                raise ArtifactError(f"{path}: '{name}' is no tensor of a head or a prompt")
+                raise ArtifactError(f"{path}: '{name}' is no tensor of a head, a prompt or an attachment")
     if not parts and not rest:
-        return head, None
+        return Served(head, attachment, None)
     flags = rest.pop(FLAGS, torch.zeros(2)).tolist()
     if len(flags) != 2 or not set(flags) <= {0, 1}:
         raise ArtifactError(f"{path}: '{FLAGS}' is {flags}, expected two truth values")
     prefix, inputs = _prefix(parts, path), _inputs(rest, path)
     try:
-        return head, Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
+        prompt = Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from error
+    return Served(head, attachment, prompt)
 
 
 def check_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], message: str) -> None:

@@ -2,6 +2,17 @@
 
 from foreword.backbones.backbone import Backbone, BackboneIdentity
 from foreword.backbones.families import FAMILIES, Family
-from foreword.backbones.loading import load_backbone
+from foreword.backbones.generation import continuation_logits, generate
+from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
 
-__all__ = ["FAMILIES", "Backbone", "BackboneIdentity", "Family", "load_backbone"]
+__all__ = [
+    "FAMILIES",
+    "Backbone",
+    "BackboneIdentity",
+    "Family",
+    "continuation_logits",
+    "generate",
+    "load_backbone",
+    "load_pooler",
+    "plan_backbone",
+]

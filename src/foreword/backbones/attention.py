@@ -13,15 +13,17 @@ prompt asks for it) and no length is taken from the text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from foreword.attachment import active_again
 from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, SiteShape
 
 NAME = "foreword"
@@ -38,6 +40,8 @@ class PrefixCall:
         dropout: attention dropout while training, whatever the checkpoint's own setting.
         slots: ``(B, P)`` places of the input prompt in the sequence, for prompts with layer deltas.
         sources: ``(B,)`` length of the given text including its padding, for infix prompts.
+        past: positions that a generation's cache holds, before the first one that asks.
+        recompute: whether layers that a family runs itself keep no activations for the backward pass.
     """
 
     def __init__(
@@ -48,11 +52,13 @@ class PrefixCall:
         *,
         slots: Tensor | None = None,
         sources: Tensor | None = None,
+        past: int = 0,
+        recompute: bool = False,
     ) -> None:
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
-        self.slots, self.sources = slots, sources
+        self.slots, self.sources, self.past, self.recompute = slots, sources, past, recompute
         self._turns: Counter[nn.Module] = Counter()
         self._masks: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
@@ -74,6 +80,10 @@ class PrefixCall:
             self._turns[module] += 1
         return site
 
+    def take_turn(self, module: nn.Module, turn: int) -> None:
+        """Let the next question of ``module`` be that of its ``turn``-th turn, counted from 0."""
+        self._turns[module] = turn
+
     def coming_site(self, module: nn.Module) -> Site:
         """The site that ``module`` will be when it is asked next."""
         sites = self.sites[module]
@@ -88,13 +98,20 @@ class PrefixCall:
         delta = delta.to(hidden.dtype).expand(rows, -1, -1)
         return hidden.scatter_add(1, self.slots[:, :, None].expand(rows, places, hidden.shape[-1]), delta)
 
-    def behind_the_text(self, prefix: SitePrefix, query: Tensor, key: Tensor) -> SitePrefix:
+    def through(self, layer: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """What ``layer`` makes of ``hidden``; made a second time in the backward pass where that is asked for."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return layer(hidden)
+        out: Tensor = checkpoint(layer, hidden, use_reentrant=False, context_fn=active_again)
+        return out
+
+    def behind_the_text(self, prefix: SitePrefix, query: Tensor) -> SitePrefix:
         """``prefix``, hidden from the given text but its last position in rows whose prompt is an infix."""
         if self.sources is None or self.injection is None or not any(p.infix for p in self.injection.bank):
             return prefix
-        device, new, all_ = key.device, query.shape[2], key.shape[2]
+        device, places = query.device, torch.arange(self.past, self.past + query.shape[2], device=query.device)
         infix = self.injection.flags(lambda prompt: int(prompt.infix), device).bool()  # (B or 1,)
-        late = torch.arange(all_ - new, all_, device=device) >= self.sources.to(device)[:, None] - 1  # (B, T)
+        late = places >= self.sources.to(device)[:, None] - 1  # (B, T)
         read = (late | ~infix[:, None])[:, :, None].expand(-1, -1, prefix.key.shape[2])
         visible = read if prefix.visible is None else read & prefix.visible[:, None]
         return SitePrefix(prefix.key, prefix.value, visible)
@@ -126,8 +143,9 @@ def extend_mask(mask: Tensor, length: int, visible: Tensor | None) -> Tensor:
     """
     if visible is not None:
         visible = visible[:, None, None, :] if visible.dim() == 2 else visible[:, None]
-        shape = (visible.shape[0], *mask.shape[1:-1], length)
-        mask = mask.expand(shape[0], *mask.shape[1:])
+        rows = max(visible.shape[0], mask.shape[0])  # either may be one for all
+        shape = (rows, *mask.shape[1:-1], length)
+        mask = mask.expand(rows, *mask.shape[1:])
     else:
         shape = (*mask.shape[:-1], length)
     if mask.dtype == torch.bool:
@@ -167,12 +185,12 @@ def prefix_attention(
     if prefix is None:
         return _attend(module, query, key, value, attention_mask, **kwargs)
     if attention_mask is None:
-        attention_mask = _causal_mask(module, query, key, kwargs)
+        attention_mask = _causal_mask(module, query, key, call.past, kwargs)
     beside = None
     if prefix.gate is not None:
         beside = _gated(module, query, prefix, **kwargs)
         prefix = _ungated(prefix)
-    prefix = call.behind_the_text(prefix, query, key)
+    prefix = call.behind_the_text(prefix, query)
     rows, length = key.shape[0], prefix.key.shape[2]
     if attention_mask is None and prefix.visible is not None:
         attention_mask = query.new_ones((rows, 1, query.shape[2], key.shape[2]), dtype=torch.bool)
@@ -187,15 +205,15 @@ def prefix_attention(
     return out if beside is None else out + beside, None
 
 
-def _causal_mask(module: nn.Module, query: Tensor, key: Tensor, kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The mask that a causal layer means by giving none."""
+def _causal_mask(module: nn.Module, query: Tensor, key: Tensor, past: int, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The mask that a causal layer means by giving none; a cache of fixed size has keys that are yet to come."""
     causal = kwargs.get("is_causal")
     if causal is None:
         causal = getattr(module, "is_causal", True)
     new, all_ = query.shape[2], key.shape[2]
     if not causal or new == 1:
         return None
-    return torch.ones((1, 1, new, all_), dtype=torch.bool, device=query.device).tril(all_ - new)
+    return torch.ones((1, 1, new, all_), dtype=torch.bool, device=query.device).tril(past)
 
 
 def _gated(module: nn.Module, query: Tensor, prefix: SitePrefix, **kwargs: Any) -> Tensor:

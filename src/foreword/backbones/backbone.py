@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foreword.attachment import active_again
 from foreword.backbones.attention import KEYWORD, PrefixCall, Probe
-from foreword.backbones.dropout import ByteDropout, use_byte_dropout
+from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out
-from foreword.backbones.families import FAMILIES
+from foreword.backbones.families import FAMILIES, image_shape
 from foreword.backbones.fingerprint import tokenizer_digest, weights_digest
-from foreword.backbones.sites import Sites, find_sites, watch_layers
+from foreword.backbones.quantization import Quantization, quantize_linears
+from foreword.backbones.sites import Sites, find_sites, layers_of, watch_layers
 from foreword.errors import BackboneError
 from foreword.injection import Injection, Prefix, RowInputs, Site, SiteShape
 
@@ -32,7 +34,10 @@ class BackboneIdentity:
         weights: sha256 over names, shapes and bytes of all weights of the trunk.
         language_model: the same of the whole language model, None where it was loaded without.
         dtype: of the weights, such as "float32".
-        tokenizer: sha256 of the tokenizer's serialized form, without the settings of its last call.
+        tokenizer: sha256 of the tokenizer's serialized form, without the settings of its last call; empty
+            where a model reads images.
+        quantization: of the weights, or None. After 'int8' the digests are still those of the weights
+            before it; after bitsandbytes they are of what it made of them.
     """
 
     name: str
@@ -42,28 +47,31 @@ class BackboneIdentity:
     language_model: str | None
     dtype: str
     tokenizer: str
+    quantization: str | None = None
 
 
 class Backbone(nn.Module):
     """A pretrained transformer, its tokenizer, and the places where it reads prompts.
 
-    It knows no method and no task: token ids and an `Injection` in, hidden states of the text
-    positions out. It is frozen and in evaluation mode until someone says otherwise by name
+    It knows no method and no task: token ids (or an image) and an `Injection` in, hidden states of
+    the text positions out. It is frozen and in evaluation mode until someone says otherwise by name
     (`regularize`, `unfreeze`).
 
     Args:
         model: a `transformers` model whose attention runs through the seam; with its vocabulary head
             where ``language_model`` says so.
-        tokenizer: its fast tokenizer.
+        tokenizer: its fast tokenizer, None where it reads images.
         name, revision: where it came from.
         family: its line in the table of families, and the word for it.
         max_length: the most positions of one row, special tokens included.
         language_model: whether ``model`` has its vocabulary head (and, of an encoder-decoder, its decoder).
+        quantization: of the weights; 'int8' is done here, anything else was done while loading.
 
     Attributes:
         trunk: the part of ``model`` that reads text: all of it but the vocabulary head, and of an
             encoder-decoder the encoder.
-        tuned: whether its weights were ever given free, so that they may differ from those published.
+        tuned: names of the weights that were ever given free, so that they may differ from those published.
+        generation: how often that was done; whoever relies on the weights may see that they were changed since.
     """
 
     def __init__(
@@ -76,8 +84,10 @@ class Backbone(nn.Module):
         family: str,
         max_length: int,
         language_model: bool = False,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__()
+        self.quantization = quantization
         self.name, self.revision, self.family, self.max_length = name, revision, family, max_length
         self.kind = FAMILIES[family].kind
         self.language_model = language_model
@@ -88,9 +98,13 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self._sites = self._find_sites()
         self._recomputes = False
-        self.tuned = False
+        self.tuned: frozenset[str] = frozenset()
+        self.generation = 0
         self.regularize()
         self.freeze()
+        if quantization == "int8":
+            self.identity  # noqa: B018  taken while the weights are those published
+            quantize_linears(self.model)
 
     def _find_sites(self) -> Sites:
         decoder = "decoder" if self.kind == "decoder" else "encoder"
@@ -108,15 +122,24 @@ class Backbone(nn.Module):
 
     def _probe(self, call: PrefixCall, length: int, written: int = 0) -> None:
         """Run the trunk over ``length`` tokens, and the decoder over ``written``, for what the call learns by it."""
+        if self.kind == "image":
+            blank = torch.zeros((1, *image_shape(self.trunk.config)), dtype=self.model.dtype, device=self.device)
+            FAMILIES[self.family].run(self.trunk, {"pixel_values": blank}, call)
+            return
         ids = torch.zeros((1, length), dtype=torch.long, device=self.device)
         self._run_ids(call, ids, ids[:, :written] if written else None)
 
     def _run_ids(self, call: PrefixCall, ids: Tensor, written: Tensor | None) -> None:
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if not ids.is_meta:  # transformers looks into a mask, and of a model without numbers there is nothing to see
+            inputs["attention_mask"] = torch.ones_like(ids)
+        elif self.kind == "decoder":
+            inputs["attention_mask"] = _causal(ids)
         if written is None:
             FAMILIES[self.family].run(self.trunk, inputs, call)
         else:
-            self.model(**inputs, decoder_input_ids=written, **{KEYWORD: call})
+            inputs |= {"decoder_input_ids": written, "decoder_attention_mask": _causal(written)}
+            self.model(**inputs, **{KEYWORD: call})
 
     @property
     def trunk(self) -> Any:
@@ -131,19 +154,83 @@ class Backbone(nn.Module):
         return self._sites.shapes
 
     @property
+    def layers(self) -> Mapping[str, nn.Module]:
+        """Those of its `places` that are layers, of every stack, input to output."""
+        layers = layers_of(self.model, self._sites).values()
+        names = {module: name for name, module in self.places.items()}
+        return {names[layer]: layer for layer in layers}
+
+    @property
+    def places(self) -> Mapping[str, nn.Module]:
+        """Every module by its name in ``trunk``, or in ``model`` if it is not part of the trunk.
+
+        So the names are the same with the vocabulary head and without.
+        """
+        modules = {module: name for name, module in self.model.named_modules()}
+        modules |= {module: name for name, module in self.trunk.named_modules()}
+        return {name: module for module, name in modules.items() if name}
+
+    @property
     def embedding_size(self) -> int:
-        """W, width of the input embeddings; not D in ALBERT and ELECTRA."""
-        return int(self.trunk.get_input_embeddings().weight.shape[1])
+        """W, width of the input embeddings; not D in ALBERT and ELECTRA, 0 where images are read."""
+        return 0 if self.kind == "image" else int(self.trunk.get_input_embeddings().weight.shape[1])
 
     @property
     def vocabulary_size(self) -> int:
-        """V, rows of the input embeddings."""
-        return int(self.trunk.get_input_embeddings().weight.shape[0])
+        """V, rows of the input embeddings; 0 where images are read."""
+        return 0 if self.kind == "image" else int(self.trunk.get_input_embeddings().weight.shape[0])
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids, ``(..., W)``, as the layers would get them but for positions and types."""
-        embedded: Tensor = self.trunk.get_input_embeddings()(ids)
+        embedded: Tensor = self.trunk.get_input_embeddings()(ids.to(self.device))
         return embedded
+
+    @property
+    def output_embeddings(self) -> Tensor:
+        """Output embeddings of the vocabulary head, ``(V, W)``; the input's own where it has no others.
+
+        Raises:
+            BackboneError: it was loaded without one.
+        """
+        self._check_language_model()
+        layer = self.model.get_output_embeddings()
+        if layer is None or len(layer.weight) != self.vocabulary_size:  # DeBERTa-v2 names its transform here
+            layer = self.trunk.get_input_embeddings()
+        weight: Tensor = layer.weight
+        return weight
+
+    def vocabulary_features(self, hidden: Tensor) -> Tensor:
+        """What the output embeddings read, ``(..., W)``, from hidden states ``(..., D)``.
+
+        Raises:
+            BackboneError: it was loaded without a vocabulary head.
+        """
+        self._check_language_model()
+        transform = FAMILIES[self.family].transform
+        assert transform is not None  # else nobody could load its language model
+        return transform(self.model, hidden.to(self.model.dtype))
+
+    def vocabulary_logits(self, features: Tensor) -> Tensor:
+        """Logits of all tokens, ``(..., V)``, from what the output embeddings read.
+
+        Raises:
+            BackboneError: it was loaded without a vocabulary head.
+        """
+        self._check_language_model()
+        project = FAMILIES[self.family].project
+        assert project is not None
+        return project(self.model, features)
+
+    def answer_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Where each row says its word, ``(B,)``: at its mask token, or of a decoder at its last real token."""
+        places = attention_mask.bool()
+        if self.kind != "decoder":
+            places = places & (input_ids == self.tokenizer.mask_token_id)
+        return places.shape[1] - 1 - places.flip(1).int().argmax(1)
+
+    def _check_language_model(self) -> None:
+        if not self.language_model:
+            raise BackboneError(f"{self.name}: was loaded without its language model (language_model = true)")
 
     @torch.no_grad()
     def activations(self, ids: Sequence[int]) -> Prefix:
@@ -152,6 +239,7 @@ class Backbone(nn.Module):
         Args:
             ids: token ids. A decoder that follows an encoder is given them too.
         """
+        self._check_reads_text()
         probe = Probe()
         row = torch.tensor([list(ids)], device=self.device)
         self._run_ids(probe, row, row if self.kind == "encoder-decoder" and self.language_model else None)
@@ -178,21 +266,36 @@ class Backbone(nn.Module):
             weights=weights_digest(self.trunk),
             language_model=weights_digest(self.model) if self.language_model else None,
             dtype=str(self.model.dtype).removeprefix("torch."),
-            tokenizer=tokenizer_digest(self.tokenizer),
+            tokenizer="" if self.tokenizer is None else tokenizer_digest(self.tokenizer),
+            quantization=self.quantization,
         )
 
     def freeze(self) -> None:
         """Stop training the backbone's weights (the state it is born in)."""
         self.model.requires_grad_(False)
 
-    def unfreeze(self) -> None:
-        """Make every weight trainable, as full fine-tuning needs.
+    def unfreeze(self, names: Collection[str]) -> None:
+        """Make weights trainable, all or some, as fine-tuning and BitFit need.
 
         From here on the backbone is not what its `identity` says, and no prompt is made or used on it.
+
+        Args:
+            names: of the parameters of ``model`` to train; the others are frozen.
+
+        Raises:
+            BackboneError: some of them are quantized.
         """
+        rounded = [name for name, p in self.model.named_parameters() if name in names and not p.is_floating_point()]
+        if rounded:
+            raise BackboneError(
+                f"{self.name}: weights quantized to '{self.quantization}' cannot be trained ({rounded[0]}, ...). "
+                "Train a prompt, or load the backbone without quantization"
+            )
         self.identity  # noqa: B018  taken while it is true
-        self.tuned = True
-        self.model.requires_grad_(True)
+        self.tuned |= set(names)
+        self.generation += 1
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in names)
 
     def regularize(self, *, hidden: float = 0.0, attention: float = 0.0) -> None:
         """Choose the dropout that runs inside the backbone while training.
@@ -205,9 +308,7 @@ class Backbone(nn.Module):
             attention: probability for attention weights.
         """
         self.hidden_dropout, self.attention_dropout = hidden, attention
-        for module in self.model.modules():
-            if isinstance(module, ByteDropout):
-                module.p = hidden
+        set_dropout(self.model, hidden)
 
     def train(self, mode: bool = True) -> Backbone:
         """Enter or leave training mode.
@@ -243,8 +344,26 @@ class Backbone(nn.Module):
             ``(B, T, D)``.
 
         Raises:
-            BackboneError: text and prompt have more positions than the model, or the model cannot place them.
+            BackboneError: text and prompt have more positions than the model, or it cannot read such a prompt.
         """
+        hidden, layout = self.states(input_ids, attention_mask, token_type_ids, injection)
+        return hidden if layout is None else layout.of_text(hidden)
+
+    def states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        injection: Injection | None = None,
+    ) -> tuple[Tensor, Layout | None]:
+        """What `forward` takes the text from: hidden states ``(B, S, D)`` of text and prompt, and where both stand.
+
+        Returns:
+            No layout where the sequence is the text as it was given.
+        """
+        self._check_reads_text()
+        if injection is not None:
+            self.check_prompts(injection)
         prompts = None if injection is None else injection.inputs()
         layout = None
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -257,9 +376,62 @@ class Backbone(nn.Module):
             inputs |= self._positions(inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
-        call = PrefixCall(self._sites.of, injection, self.attention_dropout, slots=slots, sources=sources)
-        hidden = FAMILIES[self.family].run(self.trunk, inputs, call)
-        return hidden if layout is None else layout.of_text(hidden)
+        call = self.prefix_call(injection, slots=slots, sources=sources)
+        return FAMILIES[self.family].run(self.trunk, inputs, call), layout
+
+    def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
+        """Hidden states of the last layer of a model that reads images, for the class token and every patch.
+
+        Args:
+            pixel_values: ``(B, channels, height, width)``, as the model's image processor makes them.
+            injection: prompts of the batch, with keys and values only, or None for the bare model.
+
+        Returns:
+            ``(B, T, D)``.
+
+        Raises:
+            BackboneError: the model reads text, or the prompts are not for images.
+        """
+        if self.kind != "image":
+            raise BackboneError(f"{self.name}: a {self.family} model reads text, not images. Call the backbone itself")
+        if injection is not None:
+            self.check_prompts(injection)
+        call = self.prefix_call(injection)
+        return FAMILIES[self.family].run(self.trunk, {"pixel_values": pixel_values}, call)
+
+    def prefix_call(self, injection: Injection | None, **places: Any) -> PrefixCall:
+        """What the attention layers of one forward pass are to know; ``places`` as `PrefixCall` takes them."""
+        recompute = self._recomputes and self.training
+        return PrefixCall(self._sites.of, injection, self.attention_dropout, recompute=recompute, **places)
+
+    def _check_reads_text(self) -> None:
+        if self.kind == "image":
+            raise BackboneError(
+                f"{self.name}: a {self.family} model reads images, not text. Call encode_images with pixel values"
+            )
+
+    @cached_property
+    def _accepts(self) -> frozenset[str]:
+        """Names of what the trunk can be given."""
+        return frozenset(inspect.signature(self.trunk.forward).parameters)
+
+    def check_prompts(self, injection: Injection) -> None:
+        """Refuse prompts of a kind that the model cannot read.
+
+        Raises:
+            BackboneError: saying which, and why.
+        """
+        who = f"{self.name}: a {self.family} model"
+        if any(prompt.inputs is not None for prompt in injection.bank) and "inputs_embeds" not in self._accepts:
+            reads = "images" if self.kind == "image" else "token ids"
+            raise BackboneError(
+                f"{who} takes {reads} and no embeddings, so no vectors can be put among them. "
+                "Use a method that trains keys and values, such as ptuning-v2"
+            )
+        if any(prompt.infix for prompt in injection.bank) and self.kind != "decoder":
+            raise BackboneError(f"{who} is no decoder, so a prompt cannot stand behind its text (infix)")
+        if any(prompt.shift_positions for prompt in injection.bank) and "position_ids" not in self._accepts:
+            raise BackboneError(f"{who} numbers its positions itself, so they cannot be shifted (shift_positions)")
 
     def _laid_out(self, layout: Layout, inputs: dict[str, Any], prompts: RowInputs | None) -> dict[str, Any]:
         """The model's inputs with prompt vectors in their places and all padding behind."""
@@ -277,34 +449,50 @@ class Backbone(nn.Module):
 
     def _positions(self, mask: Tensor, injection: Injection) -> dict[str, Tensor]:
         """Position numbers, where a prompt of the batch shifts them; and a check that all of them exist."""
-        length, shift = mask.shape[1], 0
-        shifts = None
-        if any(prompt.shift_positions for prompt in injection.bank):
-            shifts = injection.flags(lambda prompt: prompt.length if prompt.shift_positions else 0, mask.device)
-            shift = int(shifts.max())
-        if length + shift > self.max_length:
-            raise BackboneError(
-                f"{self.name}: text and prompt of a row take {length + shift} positions, the model has "
-                f"{self.max_length}. Shorten the text (training.max_length) or the prompt (method.prompt_length)"
-            )
+        shifts = position_shifts(injection, mask.device)
+        self.check_length(mask.shape[1] + (0 if shifts is None else int(shifts.max())))
         if shifts is None:
             return {}
-        if "position_ids" not in inspect.signature(self.trunk.forward).parameters:
-            raise BackboneError(f"{self.name}: positions of a {self.family} model cannot be shifted")
         first = FAMILIES[self.family].first_position(self.trunk.config)
-        return {"position_ids": torch.arange(length, device=mask.device) + first + shifts[:, None]}
+        return {"position_ids": torch.arange(mask.shape[1], device=mask.device) + first + shifts[:, None]}
+
+    def check_length(self, positions: int) -> None:
+        """Refuse rows that take more positions than there are.
+
+        Raises:
+            BackboneError: with both numbers, and what to shorten.
+        """
+        if positions > self.max_length:
+            raise BackboneError(
+                f"{self.name}: text and prompt of a row take {positions} positions, the model has "
+                f"{self.max_length}. Shorten the text (training.max_length) or the prompt (method.prompt_length)"
+            )
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade compute for memory by recomputing activations in the backward pass."""
         self._recomputes = enabled
+        if FAMILIES[self.family].recomputes:
+            return
         verb = "enable" if enabled else "disable"
         switch = getattr(self.model, f"activation_checkpointing_{verb}", None)
         if switch is None:  # its name in the earlier releases of transformers 5
             switch = getattr(self.model, f"gradient_checkpointing_{verb}")
-        switch()
+        switch(*[{"use_reentrant": False, "context_fn": active_again}] * enabled)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         device: torch.device = self.model.device
         return device
+
+
+def _causal(ids: Tensor) -> Tensor:
+    """A finished mask ``(1, 1, T, T)`` for one row, which transformers takes without looking into it."""
+    return torch.ones((1, 1, ids.shape[1], ids.shape[1]), dtype=torch.bool, device=ids.device).tril()
+
+
+def position_shifts(injection: Injection | None, device: torch.device) -> Tensor | None:
+    """How far the positions of each row are shifted by its prefix, ``(B or 1,)``; None where no prompt asks for it."""
+    if injection is None or not any(prompt.shift_positions for prompt in injection.bank):
+        return None
+    return injection.flags(lambda prompt: prompt.length if prompt.shift_positions else 0, device)

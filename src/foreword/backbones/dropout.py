@@ -37,6 +37,20 @@ class ByteDropout(nn.Module):
         return f"p={self.p}"
 
 
+def set_dropout(model: nn.Module, p: float) -> None:
+    """Choose the probability of all dropout in ``model`` but that of attention, which comes with every call.
+
+    Layers that call the function (BART's) instead of a module hold the probability as a number. Whole layers
+    are never dropped, and nothing is inside a feed-forward part.
+    """
+    for module in model.modules():
+        if isinstance(module, ByteDropout):
+            module.p = p
+        for name, value in (("dropout", p), ("activation_dropout", 0.0), ("layerdrop", 0.0)):
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, value)
+
+
 def use_byte_dropout(model: nn.Module) -> None:
     """Put a `ByteDropout` of the same probability in place of every `torch.nn.Dropout` in ``model``."""
     for module in list(model.modules()):

@@ -27,10 +27,10 @@ class Layout:
     """Where everything stands in the sequence that runs.
 
     Attributes:
-        order: ``(B, S)``; which of ``[text; prompt]`` stands at each place, S = T + P.
+        order: ``(B, S)``; which of ``[text; prompt]`` stands at each place, S the most that a row really has.
         mask: ``(B, S)`` int64, 1 for real tokens and visible prompt vectors.
-        text: ``(B, T)`` place of each token of the text.
-        slots: ``(B, P)`` place of each prompt vector; hidden ones stand in the padding.
+        text: ``(B, T)`` place of each token of the text; of padding, any place.
+        slots: ``(B, P)`` place of each prompt vector; of hidden ones, any place.
     """
 
     order: Tensor
@@ -75,6 +75,10 @@ def lay_out(ids: Tensor, mask: Tensor, inputs: RowInputs | None, tokenizer: Any,
     order = torch.cat([text_keys, slot_keys], dim=1).argsort(dim=1, stable=True)
     places = order.argsort(dim=1)
     arranged = torch.cat([real, visible], dim=1).gather(1, order).long()
+    longest = max(int(arranged.sum(1).max()), 1)  # a long text and a long prompt may be two rows'
+    cut = 0 if padding == "right" else order.shape[1] - longest
+    order, arranged = (values[:, cut : cut + longest] for values in (order, arranged))
+    places = (places - cut).clamp(0, longest - 1)
     return Layout(order, arranged, places[:, :tokens], places[:, tokens:])
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.functional import gelu
 
+from foreword.backbones import albert, deberta, deberta_v2, mpnet
 from foreword.backbones.attention import KEYWORD, PrefixCall
 
 Kind = Literal["encoder", "decoder", "encoder-decoder", "image"]
@@ -27,6 +28,11 @@ def run_interface(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tenso
     return hidden
 
 
+def run_decoder(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
+    """`run_interface` of a model that would keep a cache for the tokens to come, if it were not told otherwise."""
+    return run_interface(model, inputs | {"use_cache": False}, call)
+
+
 def _all_positions(config: Any) -> int:
     return int(config.max_position_embeddings)
 
@@ -34,6 +40,27 @@ def _all_positions(config: Any) -> int:
 def _positions_after_padding(config: Any) -> int:
     # RoBERTa numbers positions from padding_idx + 1, so the table's first rows are never text.
     return int(config.max_position_embeddings) - int(config.pad_token_id) - 1
+
+
+def _any_number_of_positions(config: Any) -> int:
+    # T5 knows distances only, so what ends a row is the length its tokenizer was made for.
+    del config
+    return 1 << 30
+
+
+def _patches(config: Any) -> int:
+    (height, width), (tall, wide) = _pair(config.image_size), _pair(config.patch_size)
+    return (height // tall) * (width // wide) + 1  # and the class token
+
+
+def image_shape(config: Any) -> tuple[int, int, int]:
+    """Channels, height and width of the images a model reads."""
+    return (int(config.num_channels), *_pair(config.image_size))
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    high, wide = (size, size) if isinstance(size, int) else size
+    return int(high), int(wide)
 
 
 def _first(config: Any) -> int:
@@ -56,6 +83,7 @@ class Family:
         first_position: the number of the first position, where positions are numbers in a table.
         options: keywords for `AutoModel.from_pretrained`.
         run: hidden states from a model, its inputs and a call.
+        recomputes: whether ``run`` does gradient checkpointing, instead of the model.
         transform, project: from the language model and hidden states ``(..., D)`` to what its output
             embeddings read, and from there to logits ``(..., V)``; None where there is no such head.
     """
@@ -66,6 +94,7 @@ class Family:
     first_position: Callable[[Any], int] = _first
     options: tuple[tuple[str, Any], ...] = ()
     run: Run = run_interface
+    recomputes: bool = False
     transform: Vocabulary | None = None
     project: Vocabulary | None = None
 
@@ -95,6 +124,37 @@ def _roberta_project(model: Any, hidden: Tensor) -> Tensor:
     return out
 
 
+def _albert_transform(model: Any, hidden: Tensor) -> Tensor:
+    head = model.predictions
+    out: Tensor = head.LayerNorm(head.activation(head.dense(hidden)))
+    return out
+
+
+def _albert_project(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.predictions.decoder(hidden)
+    return out
+
+
+def _distilbert_transform(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    return out
+
+
+def _distilbert_project(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.vocab_projector(hidden)
+    return out
+
+
+def _modernbert_transform(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.head(hidden)
+    return out
+
+
+def _modernbert_project(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.decoder(hidden)
+    return out
+
+
 def _roberta(summary: str) -> Family:
     return Family(
         summary,
@@ -104,6 +164,31 @@ def _roberta(summary: str) -> Family:
         transform=_roberta_transform,
         project=_roberta_project,
     )
+
+
+def _unchanged(model: Any, hidden: Tensor) -> Tensor:
+    del model
+    return hidden
+
+
+def _t5_transform(model: Any, hidden: Tensor) -> Tensor:
+    # T5 shares its output embeddings with the input and scales what they read; T5 1.1 does neither.
+    config = model.config
+    scales = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
+    return hidden * config.d_model**-0.5 if scales else hidden
+
+
+def _project(model: Any, hidden: Tensor) -> Tensor:
+    out: Tensor = model.lm_head(hidden)
+    return out
+
+
+def _bart_project(model: Any, hidden: Tensor) -> Tensor:
+    return _project(model, hidden) + model.final_logits_bias
+
+
+def _decoder(summary: str) -> Family:
+    return Family(summary, kind="decoder", run=run_decoder, transform=_unchanged, project=_project)
 
 
 FAMILIES: dict[str, Family] = {
@@ -117,4 +202,60 @@ FAMILIES: dict[str, Family] = {
     "xlm-roberta": _roberta("XLM-RoBERTa, 100 languages"),
     "camembert": _roberta("CamemBERT, French RoBERTa"),
     "electra": Family("ELECTRA discriminators, also with narrow embeddings"),
+    "albert": Family(
+        "ALBERT, layers with shared weights",
+        options=_NO_POOLER,
+        run=albert.run,
+        recomputes=True,
+        transform=_albert_transform,
+        project=_albert_project,
+    ),
+    "distilbert": Family("DistilBERT", transform=_distilbert_transform, project=_distilbert_project),
+    "modernbert": Family(
+        "ModernBERT, rotary positions, local and global attention",
+        transform=_modernbert_transform,
+        project=_modernbert_project,
+    ),
+    "mpnet": Family(
+        "MPNet and its sentence encoders",
+        positions=mpnet.positions,
+        first_position=mpnet.first_position,
+        options=_NO_POOLER,
+        run=mpnet.run,
+        recomputes=True,
+        transform=_roberta_transform,
+        project=_roberta_project,
+    ),
+    "deberta": Family(
+        "DeBERTa, the first version",
+        run=deberta.run,
+        recomputes=True,
+        transform=deberta.transform,
+        project=deberta.project,
+    ),
+    "deberta-v2": Family(
+        "DeBERTa-v2 and DeBERTa-v3",
+        run=deberta_v2.run,
+        recomputes=True,
+        transform=deberta.transform,
+        project=deberta.project,
+    ),
+    "gpt2": _decoder("GPT-2 and its kin"),
+    "llama": _decoder("Llama, and what shares its architecture"),
+    "qwen3": _decoder("Qwen3, dense"),
+    "mistral": _decoder("Mistral, also with a sliding window"),
+    "gemma": _decoder("Gemma, the first generation"),
+    "glm": _decoder("GLM-4, dense"),
+    "t5": Family(
+        "T5, and T5 1.1 with its kin (LM-adapted T5, Flan-T5)",
+        kind="encoder-decoder",
+        positions=_any_number_of_positions,
+        transform=_t5_transform,
+        project=_project,
+    ),
+    "bart": Family("BART", kind="encoder-decoder", transform=_unchanged, project=_bart_project),
+    # Attention in CLIP's text tower is causal, so the last token is the one that has read the text.
+    "clip_text_model": Family("CLIP's text tower", kind="decoder"),
+    "clip_vision_model": Family("CLIP's vision tower", kind="image", positions=_patches),
+    "vit": Family("ViT", kind="image", positions=_patches, options=_NO_POOLER),
 }

@@ -76,6 +76,30 @@ def layer_of(model: nn.Module, attention: nn.Module) -> nn.Module:
     raise LookupError(f"{name} is in no list of layers")
 
 
+def layers_of(model: nn.Module, sites: Sites) -> dict[str, nn.Module]:
+    """Every layer by its name, in the order in which they run; layers that share their weights are one.
+
+    A layer is an item of a list of modules all of which attend. So the parts of a T5 block, which are in a
+    list too, are no layers.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    attending = {name for attention in sites.of for name in _ancestors(names[attention])}
+    found: dict[str, nn.Module] = {}
+    for attention in sites.of:
+        for name in _ancestors(names[attention]):
+            items = model.get_submodule(name.rpartition(".")[0])
+            if isinstance(items, nn.ModuleList) and all(names[item] in attending for item in items):
+                found[name] = model.get_submodule(name)
+                break
+    return found
+
+
+def _ancestors(name: str) -> list[str]:
+    """The name of a module and of all that it is in, from the inside out."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
 def _add_deltas(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
     def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         del layer

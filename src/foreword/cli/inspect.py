@@ -35,6 +35,8 @@ def inspect(
         typer.echo(json.dumps(found.manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
     for title, rows in _sections(found).items():
+        if not rows:
+            continue
         typer.echo(f"{title}")
         print_table([(f"  {name}", value) for name, value in rows])
         typer.echo()
@@ -42,7 +44,6 @@ def inspect(
 
 def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
     manifest = artifact.manifest
-    training = manifest.training
     return {
         str(artifact.path): [
             ("task", _component(manifest, "task")),
@@ -57,12 +58,8 @@ def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
             *((name, size(entry.bytes)) for name, entry in manifest.files.items()),
         ],
         "Data": [row for side, entry in manifest.data.items() for row in _data_rows(side, entry.model_dump())],
-        "Training": [
-            ("steps", f"{training.steps:,}, the best after {training.best_step:,}"),
-            ("seconds", f"{training.seconds:.1f}"),
-            ("seed", str(training.seed)),
-            *_settings_rows(manifest),
-        ],
+        "Imported": [(name, str(value)) for name, value in (manifest.imported or {}).items() if name != "files"],
+        "Training": [] if manifest.imported else _training_rows(manifest),
     }
 
 
@@ -102,6 +99,16 @@ def _prompt_words(artifact: Artifact) -> str:
 def _data_rows(side: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(side, f"{entry['examples']:,} examples in {entry['rows']:,} rows from {', '.join(entry['files'])}")]
     return [*rows, *((side, f"{count:,} examples {note}") for note, count in entry["notes"].items())]
+
+
+def _training_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    training = manifest.training
+    return [
+        ("steps", f"{training.steps:,}, the best after {training.best_step:,}"),
+        ("seconds", f"{training.seconds:.1f}"),
+        ("seed", str(training.seed)),
+        *_settings_rows(manifest),
+    ]
 
 
 def _settings_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -32,4 +32,7 @@ def open_predictor(artifact: Path, backbone: str | None, batch_size: int = 32) -
     from foreword.inference.predictor import Predictor
 
     found = load_artifact(artifact)
-    return Predictor(found, None if backbone is None else load_backbone(backbone), batch_size)
+    if backbone is None:
+        return Predictor(found, None, batch_size)
+    speaks = found.manifest.backbone.language_model is not None
+    return Predictor(found, load_backbone(backbone, language_model=speaks), batch_size)

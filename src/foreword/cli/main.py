@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import foreword
-from foreword.cli import catalogue, evaluate, init, inspect, predict, quickstart, train
+from foreword.cli import catalogue, evaluate, export, import_, init, inspect, predict, quickstart, train
 from foreword.cli.printing import examples
 from foreword.errors import ForewordError
 
@@ -63,6 +63,8 @@ for name, command, epilog in (
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),
+    ("import", import_.import_, import_.EXAMPLES),
+    ("export", export.export, export.EXAMPLES),
     ("quickstart", quickstart.quickstart, quickstart.EXAMPLES),
     ("methods", catalogue.methods, catalogue.METHODS_EXAMPLES),
     ("tasks", catalogue.tasks, catalogue.TASKS_EXAMPLES),

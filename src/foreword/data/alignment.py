@@ -70,6 +70,28 @@ def tokens_to_chars(first: int, last: int, offsets: Sequence[tuple[int, int]]) -
     return Span(offsets[first][0], offsets[last][1])
 
 
+def trimmed(offsets: Sequence[tuple[int, int]], mask: Sequence[bool], text: str) -> list[tuple[int, int]]:
+    """``offsets`` without white space at the ends of the text's sub-tokens; nothing is left of one that is all space.
+
+    SentencePiece and the byte-level BPE of GPT-2 count the space before a word to the word.
+
+    Args:
+        offsets: characters of each sub-token.
+        mask: which sub-tokens are of the text; the others are left as they are.
+        text: what the offsets of those point into.
+
+    Raises:
+        ValueError: ``offsets`` and ``mask`` differ in length.
+    """
+    pairs = zip(offsets, mask, strict=True)
+    return [_without_space(start, end, text) if ours else (start, end) for (start, end), ours in pairs]
+
+
+def _without_space(start: int, end: int, text: str) -> tuple[int, int]:
+    left = len(text[start:end]) - len(text[start:end].lstrip())
+    return start + left, start + left + len(text[start:end].strip())
+
+
 def _text_tokens(offsets: Sequence[tuple[int, int]], mask: Sequence[bool]) -> list[int]:
     """Indices of the text's sub-tokens that stand for at least one character."""
     pairs = enumerate(zip(offsets, mask, strict=True))

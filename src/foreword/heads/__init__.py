@@ -1,7 +1,18 @@
 """Heads: hidden states of text positions to logits."""
 
-from foreword.heads.base import Head
+from foreword.heads.base import Head, Reads, Vocabulary
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
+from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
 
-__all__ = ["Head", "PooledHead", "Pooling", "TokenHead"]
+__all__ = [
+    "Head",
+    "LearnedVerbalizerHead",
+    "PooledHead",
+    "Pooling",
+    "Reads",
+    "TokenHead",
+    "VerbalizerHead",
+    "Vocabulary",
+    "class_vectors",
+]

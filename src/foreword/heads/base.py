@@ -1,18 +1,46 @@
-"""What a head is: hidden states of text positions to logits."""
+"""What a head is: hidden states of text positions, or what a language model makes of one of them, to logits."""
 
 from __future__ import annotations
 
+from typing import Any, ClassVar, Literal, Protocol
+
 from torch import Tensor, nn
+
+Reads = Literal["hidden", "features", "vocabulary"]
+
+
+class Vocabulary(Protocol):
+    """What a head may know of a backbone whose vocabulary it reads."""
+
+    name: str
+    kind: Any
+    language_model: bool
+
+    @property
+    def tokenizer(self) -> Any:
+        """The backbone's fast tokenizer."""
+
+    @property
+    def output_embeddings(self) -> Tensor:
+        """``(V, W)``, one row per token."""
 
 
 class Head(nn.Module):
-    """Small, trained with every method and saved beside the prompt."""
+    """Small, trained with every method and saved beside the prompt.
+
+    Attributes:
+        reads: what it is given: the 'hidden' states of a text, ``(B, T, D)``; or, of the one position where a
+            word answers, the 'features' that output embeddings read, ``(B, W)``, or the logits of the whole
+            'vocabulary', ``(B, V)``.
+    """
+
+    reads: ClassVar[Reads] = "hidden"
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Logits.
 
         Args:
-            hidden: ``(B, T, D)``.
+            hidden: ``(B, T, D)``, or what else it `reads`.
             mask: ``(B, T)``, nonzero for real tokens.
         """
         del hidden, mask

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from foreword.heads.base import Head
 
-Pooling = Literal["mean", "first"]
+Pooling = Literal["mean", "first", "last"]
 
 
 class PooledHead(Head):
@@ -19,7 +20,8 @@ class PooledHead(Head):
     Args:
         hidden_size: D.
         labels: C.
-        pooling: 'mean' over real tokens, or the 'first' token ([CLS]) as in BERT.
+        pooling: 'mean' over real tokens, the 'first' token ([CLS]) as in BERT, or the 'last' real token,
+            which in a decoder is the only one that has read all others.
         hidden_layer: whether a trained D x D tanh layer precedes the linear one.
         dropout: before each linear layer.
     """
@@ -36,6 +38,9 @@ class PooledHead(Head):
         """``(B, C)``."""
         if self.pooling == "first":
             pooled = hidden[:, 0]
+        elif self.pooling == "last":
+            last = mask.shape[1] - 1 - mask.bool().flip(1).int().argmax(1)  # (B,), on whatever side the padding is
+            pooled = hidden[torch.arange(len(last), device=last.device), last]
         else:
             weights = mask.to(hidden.dtype)[:, :, None]
             pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)

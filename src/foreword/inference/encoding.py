@@ -62,7 +62,7 @@ def encode_examples(
     if left < _LEAST:
         raise MethodError(
             f"the prompt takes {reserved} of the backbone's {backbone.max_length} positions and leaves {max(left, 0)} "
-            "to the text. Lower method.prompt_length"
+            "to the text. Lower method.prompt_length (or the counts of method.template)"
         )
     limit = left if max_length is None else min(max_length, left)
     rows: list[Encoded] = []

@@ -13,9 +13,10 @@ from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.batching import Encoded, collate
 from foreword.data.records import Record
-from foreword.errors import ArtifactError, ForewordError
+from foreword.errors import ArtifactError, BackboneError, ForewordError
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.injection import Injection, Prompt
+from foreword.model import head_logits
 
 
 class MixedPredictor:
@@ -26,7 +27,7 @@ class MixedPredictor:
         artifacts: task name -> artifact. Prompts may differ in length and layers.
 
     Raises:
-        ArtifactError: one was made for another backbone, or tuned the backbone itself.
+        ArtifactError: one was made for another backbone, or changes the backbone itself.
     """
 
     def __init__(self, backbone: Backbone, artifacts: Mapping[str, Artifact]) -> None:
@@ -34,16 +35,19 @@ class MixedPredictor:
         self.artifacts = dict(artifacts)
         for name, artifact in self.artifacts.items():
             artifact.check_backbone(backbone)
-            if artifact.method.tunes_backbone:
-                raise ArtifactError(f"{name}: a fine-tuned backbone cannot share a batch with other tasks")
+            if artifact.method.tunes_backbone or artifact.method.attaches:
+                raise ArtifactError(
+                    f"{name}: '{artifact.method.name}' changes the backbone itself, which cannot share a batch with "
+                    "other tasks. Load it on its own (foreword.load)"
+                )
+        self._generation = backbone.generation
         self._numbers = {name: number for number, name in enumerate(self.artifacts)}
         self._bank = [
             (artifact.prompt or Prompt()).map(lambda tensor: tensor.to(backbone.device))
             for artifact in self.artifacts.values()
         ]
         self._heads = {
-            name: artifact.build_head(backbone.hidden_size).to(backbone.device)
-            for name, artifact in self.artifacts.items()
+            name: artifact.build_head(backbone).to(backbone.device) for name, artifact in self.artifacts.items()
         }
 
     @torch.inference_mode()
@@ -81,6 +85,11 @@ class MixedPredictor:
         """Logits of every row, from the head of its own task, out of one forward pass."""
         if not rows:
             return []
+        if self.backbone.generation != self._generation:
+            raise BackboneError(
+                f"{self.backbone.name}: its weights were changed by another model since this predictor was made on "
+                "it. Load a backbone of its own for each model that tunes one"
+            )
         batch = collate(rows, range(len(rows)), self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
         injection = Injection(self._bank, torch.tensor([self._numbers[name] for name in owners]))
         self.backbone.eval()
@@ -89,6 +98,8 @@ class MixedPredictor:
         for name, head in self._heads.items():
             mine = [i for i, owner in enumerate(owners) if owner == name]
             if mine:
-                for i, row in zip(mine, head(hidden[mine].float(), batch.attention_mask[mine]).cpu(), strict=True):
+                ids, mask = batch.input_ids[mine], batch.attention_mask[mine]
+                answers = head_logits(head, self.backbone, hidden[mine], ids, mask).float().cpu()
+                for i, row in zip(mine, answers, strict=True):
                     logits[i] = row[: len(rows[i])] if row.dim() == 2 else row
         return logits

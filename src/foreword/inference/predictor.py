@@ -38,6 +38,7 @@ class Predictor:
             revision=entry.revision,
             dtype=getattr(torch, entry.dtype),
             language_model=entry.language_model is not None,
+            quantization=entry.quantization,
         )
         self.model = artifact.build_model(self.backbone)
         self.batch_size = batch_size
@@ -45,8 +46,10 @@ class Predictor:
 
     @property
     def warnings(self) -> list[str]:
-        """What had to be done so far to make inputs fit, in words."""
-        return [f"{count} inputs {note}" for note, count in self.notes.items()]
+        """What had to be done so far to make inputs fit, and where the backbone is rounded otherwise, in words."""
+        ours, theirs = (entry.quantization or "none" for entry in (self.artifact.manifest.backbone, self.backbone))
+        rounded = f"trained on a backbone with quantization '{ours}', used on one with '{theirs}': evaluate it there"
+        return [*([rounded] if ours != theirs else []), *(f"{n} inputs {note}" for note, n in self.notes.items())]
 
     def predict(self, inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer every input, in order.

@@ -1,21 +1,75 @@
 """Ways to adapt a backbone. `METHODS` is the one table; nothing registers itself."""
 
-from foreword.methods.base import Blueprint, FoldedPrompt, Host, Method, PromptEncoder, fold
+from foreword.methods.adapter import Adapter
+from foreword.methods.base import (
+    Blueprint,
+    Carrier,
+    FoldedPrompt,
+    Host,
+    Method,
+    PromptEncoder,
+    attach,
+    check_changes,
+    fold,
+)
+from foreword.methods.bitfit import BitFit
+from foreword.methods.combined import Combined
+from foreword.methods.composition import average, stack
 from foreword.methods.fine_tuning import FineTuning
 from foreword.methods.head_only import HeadOnly
+from foreword.methods.ia3 import IA3
+from foreword.methods.layer_deltas import LayerDeltas
+from foreword.methods.lora import LoRA
+from foreword.methods.p_tuning import PTuning
+from foreword.methods.prefix_tuning import PrefixTuning
+from foreword.methods.prompt_tuning import PromptTuning
 from foreword.methods.ptuning_v2 import PTuningV2
+from foreword.methods.warp import WARP
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PTuningV2, FineTuning, HeadOnly)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        PTuningV2,
+        PrefixTuning,
+        PromptTuning,
+        PTuning,
+        LayerDeltas,
+        WARP,
+        FineTuning,
+        BitFit,
+        LoRA,
+        IA3,
+        Adapter,
+        HeadOnly,
+        Combined,
+    )
+}
+Combined.table = METHODS
 
 __all__ = [
+    "IA3",
     "METHODS",
+    "WARP",
+    "Adapter",
+    "BitFit",
     "Blueprint",
+    "Carrier",
+    "Combined",
     "FineTuning",
     "FoldedPrompt",
     "HeadOnly",
     "Host",
+    "LayerDeltas",
+    "LoRA",
     "Method",
+    "PTuning",
     "PTuningV2",
+    "PrefixTuning",
     "PromptEncoder",
+    "PromptTuning",
+    "attach",
+    "average",
+    "check_changes",
     "fold",
+    "stack",
 ]

@@ -13,6 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from foreword.attachment import Attachment
+from foreword.errors import MethodError
 from foreword.injection import KeyValue, Prefix, Prompt, Site, SiteShape
 
 
@@ -46,6 +48,34 @@ class Host(Protocol):
         """Keys and values the bare model computes for a text."""
 
 
+class Carrier(Protocol):
+    """What a method may know of the backbone whose modules it changes."""
+
+    @property
+    def name(self) -> str:
+        """As the user gave it."""
+
+    @property
+    def family(self) -> str:
+        """`transformers` model type, such as "bert"."""
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The `transformers` model."""
+
+    @property
+    def places(self) -> Mapping[str, nn.Module]:
+        """Every module of it by name; the names do not depend on whether it has its vocabulary head."""
+
+    @property
+    def layers(self) -> Mapping[str, nn.Module]:
+        """Those of them that are layers, of every stack, input to output."""
+
+
 class Blueprint:
     """A backbone without its numbers, so that a prompt's shapes are found in no time.
 
@@ -76,6 +106,20 @@ class PromptEncoder(nn.Module):
     def forward(self) -> Prompt:
         """The prompt as a backbone reads it, differentiable in the parameters."""
         raise TypeError(f"{type(self).__name__} does not say how its prompt is made")
+
+    def start_from(self, prompt: Prompt) -> None:
+        """Begin with the numbers of another prompt, as far as they fit; what has no match keeps its own start.
+
+        A shorter prompt fills the first positions of a longer one; of a longer prompt the first are taken.
+
+        Args:
+            prompt: folded, as an artifact holds it. Its kind must be this encoder's.
+
+        Raises:
+            MethodError: nothing of it fits, or it is of another kind.
+        """
+        del prompt
+        raise MethodError(f"a prompt made by {type(self).__name__} cannot start from another prompt")
 
 
 class FoldedPrompt(PromptEncoder):
@@ -119,14 +163,22 @@ class Method(BaseModel):
     Attributes:
         name: the word for it in recipes and artifacts.
         summary: one line for `foreword methods`.
-        tunes_backbone: whether the backbone's own weights are trained too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    tunes_backbone: ClassVar[bool] = False
+
+    @property
+    def tunes_backbone(self) -> bool:
+        """Whether weights of the backbone itself are trained, which `tuned` then chooses."""
+        return False
+
+    @property
+    def attaches(self) -> bool:
+        """Whether `attach` puts something into the backbone."""
+        return False
 
     @property
     def positions_taken(self) -> int:
@@ -149,7 +201,69 @@ class Method(BaseModel):
         del backbone, labels
         return None
 
+    def tuned(self, names: Sequence[str]) -> frozenset[str]:
+        """Which of the backbone's own weights are trained in place.
+
+        Args:
+            names: of all of them.
+
+        Raises:
+            MethodError: the settings speak of weights that are not there.
+        """
+        del names
+        return frozenset()
+
+    def attach(self, backbone: Carrier, attachment: Attachment) -> None:
+        """Put fresh modules into the backbone, initialized from torch's global generator.
+
+        Args:
+            backbone: whose modules are changed.
+            attachment: takes the modules (`Attachment.put`). Other methods may have put theirs there before.
+
+        Raises:
+            MethodError: the settings do not fit the backbone.
+        """
+        del backbone, attachment
+
     @property
     def default_learning_rate(self) -> float:
         """The rate to start from, for what this method trains besides the head."""
         return 1e-3
+
+    def learning_rate_of(self, parameter: str, chosen: float | None) -> float:
+        """The rate of one trained parameter.
+
+        Args:
+            parameter: its name in the model, which begins with 'prompt', 'attachment' or 'backbone'.
+            chosen: the one in the training settings, None where it is left to the method.
+        """
+        del parameter
+        return chosen or self.default_learning_rate
+
+
+def attach(method: Method, backbone: Carrier) -> Attachment | None:
+    """What a method puts into a backbone, in place; None if that is nothing.
+
+    Raises:
+        MethodError: its settings do not fit the backbone, which is then as it was before.
+    """
+    attachment = Attachment()
+    try:
+        method.attach(backbone, attachment)
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment if len(attachment) > 0 else None
+
+
+def check_changes(method: Method, backbone: Carrier) -> None:
+    """See that what a method changes in a backbone is there, without making numbers or leaving anything behind.
+
+    Raises:
+        MethodError: its settings do not fit the backbone.
+    """
+    with torch.device("meta"):
+        attachment = attach(method, backbone)
+    if attachment is not None:
+        attachment.detach()
+    method.tuned([name for name, _ in backbone.model.named_parameters()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from foreword.methods.base import Method
@@ -12,7 +13,15 @@ class FineTuning(Method):
 
     name: ClassVar[str] = "fine-tuning"
     summary: ClassVar[str] = "baseline: train every weight of the backbone"
-    tunes_backbone: ClassVar[bool] = True
+
+    @property
+    def tunes_backbone(self) -> bool:
+        """Every weight of it."""
+        return True
+
+    def tuned(self, names: Sequence[str]) -> frozenset[str]:
+        """All of them."""
+        return frozenset(names)
 
     @property
     def default_learning_rate(self) -> float:

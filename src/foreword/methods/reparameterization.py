@@ -5,8 +5,12 @@ Both give one matrix ``(P, columns)``; after training only the matrix is kept.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+Kind = Literal["direct", "mlp"]
 
 
 class Direct(nn.Module):
@@ -25,6 +29,11 @@ class Direct(nn.Module):
     def forward(self) -> Tensor:
         """``(P, columns)``."""
         return self.weight
+
+    @torch.no_grad()
+    def start(self, matrix: Tensor) -> None:
+        """Become ``matrix``."""
+        self.weight.copy_(matrix)
 
 
 class MLP(nn.Module):
@@ -50,3 +59,25 @@ class MLP(nn.Module):
         """``(P, columns)``."""
         out: Tensor = self.layers(self.embedding)
         return out
+
+    @torch.no_grad()
+    def start(self, matrix: Tensor) -> None:
+        """Make ``matrix`` come out, by the smallest change of the last layer that does it.
+
+        The code of Li & Liang takes 500 steps of Adam on the squared error to come near; gradient
+        descent on the last layer alone would end here. It is exact where the hidden layer is as wide
+        as the prompt is long, and else the nearest in the squared error.
+        """
+        # Embeddings close to one another could be told apart by huge weights only: spread them as theirs, N(0, 1).
+        self.embedding.div_(self.embedding.std().clamp(max=1))
+        last = self.layers[2]
+        hidden = self.layers[:2](self.embedding).double()
+        inputs = torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1)  # (P, hidden + 1)
+        change = torch.linalg.pinv(inputs) @ (matrix - self()).double()
+        last.weight += change[:-1].T  # (columns, hidden)
+        last.bias += change[-1]
+
+
+def reparameterized(kind: Kind, length: int, columns: int, *, width: int, hidden: int, scale: float) -> Direct | MLP:
+    """The module of a kind; ``width`` and ``hidden`` are the MLP's."""
+    return Direct(length, columns, scale) if kind == "direct" else MLP(length, columns, width, hidden, scale)

@@ -12,7 +12,8 @@ from typing import Any
 
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
-from foreword.recipes.schema import Recipe, parse_recipe
+from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.tasks import Task
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
@@ -53,6 +54,24 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         _apply(raw, override)
     _resolve_paths(raw, folder, source)
     return parse_recipe(raw, name=name, source=source)
+
+
+def load_task(task: str) -> Task[Any, Any]:
+    """A task by its name, or from the ``[task]`` table of a TOML file, such as a recipe.
+
+    Raises:
+        RecipeError: there is no such task or file, or the table has mistakes.
+    """
+    path = Path(task)
+    if path.suffix != ".toml" and not path.is_file():
+        return parse_task({"type": task})
+    try:
+        raw = tomllib.loads(_read(path)).get("task")
+    except (ValueError, RecursionError) as error:  # too many digits or brackets are no TOMLDecodeError
+        raise RecipeError(f"not valid TOML: {error}", path) from error
+    if not isinstance(raw, dict):
+        raise RecipeError("task: expected a table, as in [task]", path)
+    return parse_task(raw, str(path))
 
 
 def _on_base(raw: dict[str, Any], source: str) -> dict[str, Any]:
@@ -112,7 +131,7 @@ def _value(text: str) -> Any:
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
-    """Make data files relative to the recipe, and fill in environment variables."""
+    """Make data files and the artifact to start from relative to the recipe, and fill in environment variables."""
     data = raw.get("data")
     mistakes: list[str] = []
     if isinstance(data, dict):
@@ -127,6 +146,9 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
         backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
+    training = raw.get("training")
+    if isinstance(training, dict) and isinstance(start := training.get("start_from"), str):
+        training["start_from"] = _path(start, folder, "training.start_from", mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
 

@@ -17,11 +17,12 @@ import tomli_w
 
 from foreword.backbones import load_backbone
 from foreword.errors import OutputError
-from foreword.methods import Blueprint
+from foreword.methods import Blueprint, check_changes
 from foreword.recipes.schema import Recipe
 from foreword.training.checkpoint import check_checkpoint
 from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
+from foreword.training.transfer import start
 
 MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
     "run.json",
@@ -48,8 +49,16 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         Interrupted: by Ctrl-C, after the state was saved.
     """
     check_output(output, resume=resume)
-    backbone = load_backbone(recipe.backbone.name, revision=recipe.backbone.revision, dtype=recipe.backbone.torch_dtype)
+    table = recipe.backbone
+    backbone = load_backbone(
+        table.name,
+        revision=table.revision,
+        dtype=table.torch_dtype,
+        quantization=table.quantization,
+        language_model=table.language_model,
+    )
     recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
+    check_changes(recipe.method, backbone)
     prepared = prepare(
         recipe.task,
         recipe.data.source("train"),
@@ -58,6 +67,8 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         recipe.training,
         reserved=recipe.method.positions_taken,
     )
+    if prepared.start is not None:  # and so is one that cannot start as it should
+        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
+from foreword.backbones.quantization import Quantization
 from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
@@ -40,6 +41,10 @@ class BackboneTable(Table):
     """Branch, tag or commit on the hub."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the frozen weights; what is trained stays float32."""
+    language_model: bool = False
+    """Load its vocabulary head too, which heads that read the vocabulary need (task.head)."""
+    quantization: Quantization | None = None
+    """Round the frozen weights: int8 (on a CPU), bitsandbytes-8bit or bitsandbytes-4bit. Not for fine-tuning."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -125,9 +130,13 @@ class Recipe:
             "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
             "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
             "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
-            "training": self.training.model_dump(mode="json", exclude_none=True),
+            "training": self.training.model_dump(mode="json", exclude_none=True) | self._absolute_start(),
         }
         return {"name": self.name, **tables}
+
+    def _absolute_start(self) -> dict[str, str]:
+        start = self.training.start_from
+        return {} if start is None else {"start_from": str(Path(start).absolute())}
 
 
 SECTIONS = ("name", "backbone", "task", "data", "method", "training")
@@ -162,9 +171,25 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
         "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
         "training": _check(TrainingSettings, tables["training"], "training", mistakes),
     }
+    task, backbone = parts["task"], parts["backbone"]
+    if isinstance(task, Task) and task.needs_language_model and not getattr(backbone, "language_model", True):
+        mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
     if mistakes:
         raise RecipeError(mistakes, source)
     return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+
+
+def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, Any]:
+    """Check a ``[task]`` table alone.
+
+    Raises:
+        RecipeError: with one sentence per mistake.
+    """
+    mistakes: list[str] = []
+    task = _check_typed(TASKS, raw, "task", mistakes)
+    if task is None:
+        raise RecipeError(mistakes, source)
+    return task
 
 
 def _check_typed(

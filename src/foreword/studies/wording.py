@@ -8,7 +8,21 @@ from collections.abc import Sequence
 PROMPT, FULL = "ptuning-v2", "fine-tuning"
 """The method that studies are about, and the baseline it is measured by."""
 
-METHOD_NAMES = {PROMPT: "P-Tuning v2", FULL: "Fine-tuning", "head-only": "Head only"}
+METHOD_NAMES = {
+    PROMPT: "P-Tuning v2",
+    "prefix-tuning": "Prefix-tuning",
+    "prompt-tuning": "Prompt tuning",
+    "p-tuning": "P-tuning",
+    "layer-deltas": "Layer deltas",
+    "warp": "WARP",
+    FULL: "Fine-tuning",
+    "bitfit": "BitFit",
+    "lora": "LoRA",
+    "ia3": "(IA)^3",
+    "adapter": "Adapters",
+    "head-only": "Head only",
+    "combined": "Combined",
+}
 _METRICS = {"f1": "F1", "exact_match": "exact match"}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foreword.data.batching import Encoded
 from foreword.data.records import Record
-from foreword.heads import Head
+from foreword.heads import Head, Vocabulary
 from foreword.metrics.scores import Scores
 
 ExampleT = TypeVar("ExampleT")
@@ -99,8 +99,21 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         """Rows of at most ``max_length`` tokens, with targets where the example has labels."""
         raise NotImplementedError
 
-    def head(self, hidden_size: int) -> Head:
-        """A fresh head for this task."""
+    @property
+    def needs_language_model(self) -> bool:
+        """Whether the head reads the vocabulary of a language model."""
+        return False
+
+    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
+        """A fresh head for this task.
+
+        Args:
+            hidden_size: D.
+            vocabulary: of the backbone, for heads that read it.
+
+        Raises:
+            BackboneError, TaskError: the head does not fit the backbone.
+        """
         raise NotImplementedError
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

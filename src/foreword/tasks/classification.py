@@ -1,26 +1,37 @@
 """Classification of single texts and of text pairs.
 
-Source: Liu et al. 2022, section 3.3 ('Classification Head'): a randomly initialized head on the
-encoder's output instead of a verbalizer.
+Source: Liu et al. 2022, section 3.3 ('Classification Head') and table 4: a randomly initialized head
+on the encoder's output, or a language model's own head and a verbalizer. Learned verbalizers are of
+Hambardzumyan et al. 2021 (WARP), section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.heads import PooledHead, Pooling
+from foreword.errors import BackboneError, TaskError
+from foreword.heads import (
+    Head,
+    LearnedVerbalizerHead,
+    PooledHead,
+    Pooling,
+    VerbalizerHead,
+    Vocabulary,
+    class_vectors,
+)
 from foreword.metrics.classification import classification_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding, Task
+from foreword.tasks.cloze import Cloze, check_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,67 @@ class Classification(Task[TextExample, LabelPrediction]):
 
     columns: ClassificationColumns = ClassificationColumns()
     """Names of the fields in the user's files."""
+    head: Literal["pooled", "verbalizer", "learned-verbalizer"] = "pooled"
+    """A class head on 'pooled' hidden states; or of a language model, its logits of one word per label
+    ('verbalizer', nothing trained), or trained vectors in the place of those words ('learned-verbalizer')."""
+    template: str | None = Field(default=None, validate_default=True)
+    """For verbalizers: '{text}', and '{pair}' if there is one, with words around, such as '{text} It was {mask}.';
+    decoders answer with the word after the template's end, so theirs has no '{mask}'."""
+    verbalizer: dict[str, str] | None = Field(default=None, validate_default=True)
+    """For verbalizers: label -> word, one token each. Learned ones start there, or at random for labels left out."""
     pooling: Pooling = "mean"
-    """Read the 'mean' of the tokens, or the 'first' one ([CLS])."""
+    """Read the 'mean' of the tokens, the 'first' one ([CLS]), or the 'last' one, as decoders need."""
     hidden_layer: bool = False
     """Whether the head has a trained tanh layer (D x D) before its linear one, as BERT's pooler."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
+
+    @field_validator("template")
+    @classmethod
+    def _template_fits(cls, template: str | None, info: ValidationInfo) -> str | None:
+        if "head" not in info.data or "columns" not in info.data:
+            return template  # what is wrong with those is told already
+        head, paired = info.data["head"], info.data["columns"].pair is not None
+        if head == "pooled" and template is not None:
+            raise ValueError("is for verbalizers; with head = 'pooled' the text stands alone")
+        if head != "pooled" and template is None:
+            raise ValueError(f"is needed with head = '{head}', such as '{{text}} It was {{mask}}.'")
+        if template is not None and Cloze(template).paired != paired:
+            raise ValueError(
+                "expected {pair} for the second text" if paired else "{pair} needs its field, columns.pair"
+            )
+        return template
+
+    @field_validator("verbalizer")
+    @classmethod
+    def _verbalizer_fits(cls, words: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
+        if "head" not in info.data or "labels" not in info.data:
+            return words
+        head, labels = info.data["head"], info.data["labels"]
+        if head == "pooled" and words is not None:
+            raise ValueError("is for verbalizers; with head = 'pooled' no words are compared")
+        if head == "verbalizer" and not words:
+            raise ValueError("is needed with head = 'verbalizer': a word for every label")
+        check_words(words or {}, labels, every=head == "verbalizer")
+        return words
+
+    @field_validator("pooling", "hidden_layer", "dropout")
+    @classmethod
+    def _has_a_meaning(cls, value: Any, info: ValidationInfo) -> Any:
+        head, name = info.data.get("head"), info.field_name or ""
+        idle = head == "verbalizer" or (head == "learned-verbalizer" and name != "dropout")
+        if idle and value != cls.model_fields[name].default:
+            raise ValueError(f"has no meaning with head = '{head}'; leave it out")
+        return value
+
+    @property
+    def _cloze(self) -> Cloze | None:
+        return None if self.template is None else Cloze(self.template)
+
+    @property
+    def needs_language_model(self) -> bool:
+        """Whether the head reads the vocabulary."""
+        return self.head != "pooled"
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[TextExample]:
         """One example per record."""
@@ -79,8 +145,12 @@ class Classification(Task[TextExample, LabelPrediction]):
         if self.labels is not None:
             return self
         found = {example.label for example in examples if example.label is not None}
-        ordered = sorted(found, key=_order)
-        return self.model_copy(update={"labels": tuple(ordered)})
+        labels = tuple(sorted(found, key=_order))
+        try:
+            check_words(self.verbalizer or {}, labels, every=self.head == "verbalizer")
+        except ValueError as error:
+            raise TaskError(f"task.verbalizer: {error}") from error
+        return self.model_copy(update={"labels": labels})
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[TextExample]) -> None:
         """Refuse a label that training never saw."""
@@ -97,24 +167,45 @@ class Classification(Task[TextExample, LabelPrediction]):
 
     def encode(self, example: TextExample, tokenizer: Any, max_length: int) -> Encoding:
         """One row; a text that is too long loses its end, the longer of a pair first."""
-        texts = (example.text,) if example.pair is None else (example.text, example.pair)
-        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
-        truncated = any(part.overflowing for part in encoded.encodings)
         targets = {}
         if example.label is not None and self.labels is not None and example.label in self.labels:
             targets["label"] = self.labels.index(example.label)
+        if (cloze := self._cloze) is not None:
+            named = {"text": example.text} | ({} if example.pair is None else {"pair": example.pair})
+            return cloze.encode(named, targets, tokenizer, max_length)
+        texts = (example.text,) if example.pair is None else (example.text, example.pair)
+        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
+        truncated = any(part.overflowing for part in encoded.encodings)
         row = Encoded(input_ids=encoded["input_ids"], token_type_ids=encoded.get("token_type_ids"), targets=targets)
         return Encoding((row,), "truncated" if truncated else None)
 
-    def head(self, hidden_size: int) -> PooledHead:
-        """A pooled head with one output per label."""
-        return PooledHead(
-            hidden_size,
-            len(self.labels or ()),
-            pooling=self.pooling,
-            hidden_layer=self.hidden_layer,
-            dropout=self.dropout,
-        )
+    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
+        """One output per label, out of pooled hidden states or of what a language model says in the template's gap.
+
+        Raises:
+            BackboneError: the head reads a vocabulary, and the backbone has none.
+            TaskError: template or words do not fit the backbone.
+        """
+        labels, cloze = self.labels or (), self._cloze
+        if cloze is None:
+            return PooledHead(
+                hidden_size,
+                len(labels),
+                pooling=self.pooling,
+                hidden_layer=self.hidden_layer,
+                dropout=self.dropout,
+            )
+        if vocabulary is None or not vocabulary.language_model:
+            raise BackboneError(
+                f"{'this backbone' if vocabulary is None else vocabulary.name}: task.head = '{self.head}' needs its "
+                "language model. Set language_model = true in [backbone], or load_backbone(..., language_model=True)"
+            )
+        cloze.check_backbone(vocabulary)
+        answers = cloze.answers(self.verbalizer or {}, vocabulary.tokenizer)
+        if self.head == "verbalizer":
+            return VerbalizerHead([answers[label] for label in labels])
+        start = class_vectors([answers.get(label) for label in labels], vocabulary.output_embeddings)
+        return LearnedVerbalizerHead(start, dropout=self.dropout)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over rows; ``logits`` is ``(B, C)``."""

@@ -26,7 +26,7 @@ from foreword.data.spans import (
     tags_to_entities,
     word_spans,
 )
-from foreword.heads import TokenHead
+from foreword.heads import TokenHead, Vocabulary
 from foreword.metrics.scores import Scores
 from foreword.metrics.sequence import entity_scores
 from foreword.tasks.base import Columns, Encoding, Task
@@ -189,8 +189,9 @@ class NER(Task[WordsExample, EntitiesPrediction]):
         )
         return row, stop
 
-    def head(self, hidden_size: int) -> TokenHead:
+    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
         """A linear layer with one output per tag."""
+        del vocabulary
         return TokenHead(hidden_size, len(self.tags), dropout=self.dropout)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

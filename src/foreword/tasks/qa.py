@@ -15,12 +15,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from foreword.data.alignment import chars_to_tokens, tokens_to_chars
+from foreword.data.alignment import chars_to_tokens, tokens_to_chars, trimmed
 from foreword.data.batching import Encoded
 from foreword.data.examples import Answer, QuestionExample
 from foreword.data.records import Record
 from foreword.errors import DataError
-from foreword.heads import TokenHead
+from foreword.heads import TokenHead, Vocabulary
 from foreword.metrics.qa import answer_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding, Task
@@ -156,20 +156,23 @@ class QA(Task[QuestionExample, AnswerPrediction]):
         return Encoding(rows, note)
 
     def _row(self, example: QuestionExample, parts: Any) -> Encoded:
-        reads = [sequence == 1 for sequence in parts.sequence_ids]
+        context = [sequence == 1 for sequence in parts.sequence_ids]
+        offsets = trimmed(parts.offsets, context, example.context)
+        reads = [ours and start < end for (start, end), ours in zip(offsets, context, strict=True)]
         targets: dict[str, int | list[int]] = {}
         if example.answers is not None:
             start, end = 0, 0  # the first token ([CLS], <s>) stands for 'not in this window'
             if example.answers:
                 answer = example.answers[0]
-                tokens = chars_to_tokens(answer.start, answer.start + len(answer.text), parts.offsets, reads)
+                tokens = chars_to_tokens(answer.start, answer.start + len(answer.text), offsets, reads)
                 start, end = tokens or (0, 0)
             targets = {"start": start, "end": end}
         types = parts.type_ids if any(parts.type_ids) else None
-        return Encoded(input_ids=parts.ids, token_type_ids=types, targets=targets, offsets=parts.offsets, reads=reads)
+        return Encoded(input_ids=parts.ids, token_type_ids=types, targets=targets, offsets=offsets, reads=reads)
 
-    def head(self, hidden_size: int) -> TokenHead:
+    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
         """Two outputs per token."""
+        del vocabulary
         return TokenHead(hidden_size, 2, dropout=self.dropout)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

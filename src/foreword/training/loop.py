@@ -288,15 +288,15 @@ class Trainer:
 
 
 def parameter_groups(model: PromptedModel, settings: TrainingSettings) -> list[dict[str, Any]]:
-    """AdamW groups: prompt or backbone at the method's rate, the head at its own.
+    """AdamW groups: what the method trains at its rate, the head at its own.
 
     Biases and normalization weights are not decayed, and neither is a prompt.
     """
-    rate = settings.learning_rate or model.method.default_learning_rate
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.trainable():
         part = name.split(".", 1)[0]
-        lr = settings.head_learning_rate if part == "head" else rate
+        chosen = settings.learning_rate
+        lr = settings.head_learning_rate if part == "head" else model.method.learning_rate_of(name, chosen)
         decay = settings.weight_decay if part != "prompt" and parameter.dim() > 1 else 0.0
         groups.setdefault((lr, decay), []).append(parameter)
     # The method's own group first: its rate is the one shown while training.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +23,20 @@ from foreword.artifacts.manifest import (
     MetricsEntry,
     ParametersEntry,
     TrainingEntry,
+    library_versions,
 )
 from foreword.backbones import Backbone
 from foreword.data.sources import Source
-from foreword.errors import BackboneError, DataError
+from foreword.errors import BackboneError, DataError, MethodError
 from foreword.inference.encoding import EncodedSet, encode_examples
+from foreword.injection import Prompt
 from foreword.methods import Method
 from foreword.model import PromptedModel
 from foreword.tasks import Task
 from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker, Trackers
+from foreword.training.transfer import prompt_to_start_from, start
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Prepared:
         task: with its labels.
         train, dev: encoded examples.
         entries: what the artifact will say of the data.
+        start: the prompt to begin with, None for a fresh one.
     """
 
     task: Task[Any, Any]
     train: EncodedSet
     dev: EncodedSet
     entries: Mapping[str, DataEntry]
+    start: Prompt | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -78,12 +81,14 @@ def prepare(
         task: what the data is for.
         train, dev: where it comes from.
         backbone: whose tokenizer is used.
-        settings: of which the length limit counts.
+        settings: of which the length limit counts, and the artifact to start from.
         reserved: positions of a row that the prompt takes (`Method.positions_taken`).
 
     Raises:
         DataError: naming file, line and field.
+        ArtifactError: what to start from cannot be read, or is of another backbone.
     """
+    start_from = None if settings.start_from is None else prompt_to_start_from(settings.start_from, backbone)
     train_examples = task.read(train.records(), labelled=True)
     task = task.with_labels_from(train_examples)
     dev_records = list(dev.records())
@@ -92,6 +97,7 @@ def prepare(
     for side, source, examples in (("train", train, train_examples), ("dev", dev, dev_examples)):
         if not examples:
             raise DataError(f"no {side} examples", file=", ".join(source.files) or None)
+    task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before all texts are read
     encoded = [
         encode_examples(task, e, backbone, settings.max_length, reserved=reserved)
         for e in (train_examples, dev_examples)
@@ -100,7 +106,7 @@ def prepare(
         side: DataEntry(files=source.digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes))
         for side, source, one in (("train", train, encoded[0]), ("dev", dev, encoded[1]))
     }
-    return Prepared(task, encoded[0], encoded[1], entries)
+    return Prepared(task, encoded[0], encoded[1], entries, start_from)
 
 
 @dataclass
@@ -146,8 +152,9 @@ class TrainedRun:
             metrics=MetricsEntry(**outcome.scores.to_json()),
             parameters=ParametersEntry(
                 prompt=counts.get("prompt", 0),
+                attachment=counts.get("attachment", 0),
                 head=counts["head"],
-                backbone_trained=counts.get("backbone", 0),
+                backbone_trained=sum(p.numel() for p in model.tuned_weights().values()),
                 backbone=model.backbone.parameter_count,
             ),
             training=TrainingEntry(
@@ -158,7 +165,7 @@ class TrainedRun:
                 padding=round(outcome.padding, 4),
                 evaluations=outcome.progress.evaluations,
             ),
-            versions=_versions(),
+            versions=library_versions(),
             files={},
         )
 
@@ -196,6 +203,7 @@ def train_prepared(
 
     Raises:
         BackboneError: its weights were tuned before.
+        MethodError: neither method nor head have anything to train.
     """
     recipe = recipe or {
         "method": method.model_dump(mode="json"),
@@ -204,7 +212,15 @@ def train_prepared(
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
     torch.manual_seed(settings.seed)
-    model = PromptedModel(backbone, method, prepared.task.head(backbone.hidden_size), labels=prepared.task.labels or ())
+    head = prepared.task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method, head, labels=prepared.task.labels or ())
+    if next(model.trainable(), None) is None:
+        raise MethodError(
+            f"nothing is there to train: method '{method.name}' trains the head alone, and the head of this task "
+            "has no parameters. Choose another method, or another task.head"
+        )
+    if prepared.start is not None:
+        start(method, model.prompt, prepared.start)
     trainer = Trainer(
         model,
         prepared.task,
@@ -233,12 +249,12 @@ def _component(settings: Task[Any, Any] | Method) -> Component:
 
 
 def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe with its data files by name alone: where they lay is nobody's business in a published artifact."""
-    data = recipe.get("data", {})
+    """The recipe with its files by name alone: where they lay is nobody's business in a published artifact."""
+    plain = dict(recipe)
+    data, training = recipe.get("data", {}), recipe.get("training", {})
     names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev") if side in data}
-    return {**recipe, "data": {**data, **names}} if names else dict(recipe)
-
-
-def _versions() -> dict[str, str]:
-    names = ("foreword", "torch", "transformers", "accelerate", "safetensors")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    if names:
+        plain["data"] = {**data, **names}
+    if training.get("start_from") is not None:
+        plain["training"] = {**training, "start_from": Path(training["start_from"]).name}
+    return plain

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
 )
 
 Probability = Field(default=0.0, ge=0, lt=1)
@@ -54,9 +56,16 @@ class TrainingSettings(BaseModel):
     """Evaluate on dev every so many steps; each epoch when left out."""
     early_stopping_patience: PositiveInt | None = None
     """Stop after so many evaluations without a better dev score."""
+    start_from: str | None = None
+    """Begin with the prompt of this artifact (or run folder) instead of a fresh one. Its head is not taken over."""
     seed: NonNegativeInt = 11
     """Of initialization, dropout and order."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     tensorboard: bool = False
     """Also write the log for TensorBoard (pip install 'foreword[tensorboard]')."""
+
+    @field_validator("start_from", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value

@@ -71,8 +71,11 @@ def _type_words(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(filter(None, map(_type_words, inner)))
     if origin in (tuple, list):
-        return f"list of {_type_words(inner[0])}s"
-    return _WORDS.get(annotation, str(annotation))
+        words = _type_words(inner[0])
+        return f"list, each {words}" if " or " in words else f"list of {words}s"
+    if origin is dict:
+        return f"table of {_type_words(inner[1])}s"
+    return _WORDS.get(annotation, "table" if hasattr(annotation, "model_fields") else str(annotation))
 
 
 def _bounds(metadata: Any) -> str:
