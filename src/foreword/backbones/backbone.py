@@ -347,7 +347,14 @@ class Backbone(nn.Module):
             BackboneError: text and prompt have more positions than the model, or it cannot read such a prompt.
         """
         hidden, layout = self.states(input_ids, attention_mask, token_type_ids, injection)
-        return hidden if layout is None else layout.of_text(hidden)
+        if layout is None:
+            return hidden
+        if self.kind == "decoder" and layout.unread(attention_mask):
+            raise BackboneError(
+                f"{self.name}: vectors that stand behind the text are never read by a head on a decoder's text. Place "
+                "them before it (method.placement = 'front', or no number at the end of method.template)"
+            )
+        return layout.of_text(hidden)
 
     def states(
         self,

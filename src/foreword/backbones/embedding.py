@@ -42,6 +42,11 @@ class Layout:
         """Values per token ``(B, T, ...)`` and per prompt vector ``(B, P, ...)`` as ``(B, S, ...)``."""
         return _take(torch.cat([text, prompt.to(text.dtype)], dim=1), self.order)
 
+    def unread(self, mask: Tensor) -> bool:
+        """Whether some visible prompt vector stands behind all of its row's text, ``mask`` being the text's."""
+        last = torch.where(mask.bool(), self.text, -1).amax(1, keepdim=True)
+        return bool(((self.slots > last) & self.mask.gather(1, self.slots).bool()).any())
+
     def of_text(self, states: Tensor) -> Tensor:
         """``(B, S, D)`` back to ``(B, T, D)``."""
         return _take(states, self.text)

@@ -22,7 +22,7 @@ def prefix_of(matrix: Tensor, sites: Mapping[Site, SiteShape]) -> Prefix:
         sites: of one stack, in the order of its layers.
     """
     widths = [shape.heads * shape.head_size for shape in sites.values() for _ in range(2)]
-    pieces = iter(matrix.split(widths, dim=1))
+    pieces = iter(torch.split(matrix, widths, dim=1))
     return {
         site: KeyValue(
             *(

@@ -47,7 +47,8 @@ class Matrix:
             ours.start(self.folded())
             return
         ours.embedding.copy_(self.embedding)
-        for place, (weight, bias) in zip((ours.layers[0], ours.layers[2]), self.layers, strict=True):
+        places = [layer for layer in ours.layers if isinstance(layer, nn.Linear)]
+        for place, (weight, bias) in zip(places, self.layers, strict=True):
             place.weight.copy_(weight)
             place.bias.copy_(bias)
 
@@ -68,7 +69,7 @@ def read_matrix(
     Raises:
         ArtifactError: something is missing, or of another shape.
     """
-    numbers = []
+    numbers: list[int] = []
     while f"{mlp}.{2 * len(numbers)}.weight" in tensors:
         numbers.append(2 * len(numbers))
     if not numbers:
