@@ -264,6 +264,7 @@ class TestAnImportedArtifact:
         import_prompt("peft", tmp_path / "adapter", backbone, fw.Classification(), tmp_path / "ours", prompt_only=True)
         with pytest.raises(ArtifactError, match="without a head"):
             fw.load(tmp_path / "ours")
+        assert "start_from" in (tmp_path / "ours" / "README.md").read_text()
         data = [{"text": "it", "label": "a"}, {"text": "in", "label": "b"}]
         run = fw.train(
             backbone,

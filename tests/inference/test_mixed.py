@@ -147,7 +147,9 @@ def test_a_bad_item_is_told_by_its_number(item, says):
 class TestRefused:
     def test_a_tuned_backbone(self):
         artifacts = artifacts_of({"ner": "ptuning-v2", "classification": "fine-tuning"})
-        with pytest.raises(ArtifactError, match="classification: 'fine-tuning' changes the backbone itself, which cannot share a batch"):
+        with pytest.raises(
+            ArtifactError, match="classification: 'fine-tuning' changes the backbone itself, which cannot share a batch"
+        ):
             fw.MixedPredictor(tiny_backbone(), artifacts)
 
     def test_a_foreign_backbone(self, tmp_path):

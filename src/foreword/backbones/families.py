@@ -184,7 +184,8 @@ def _project(model: Any, hidden: Tensor) -> Tensor:
 
 
 def _bart_project(model: Any, hidden: Tensor) -> Tensor:
-    return _project(model, hidden) + model.final_logits_bias
+    out: Tensor = _project(model, hidden) + model.final_logits_bias
+    return out
 
 
 def _decoder(summary: str) -> Family:

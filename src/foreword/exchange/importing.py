@@ -102,13 +102,14 @@ def _manifest(form: str, source: Path, foreign: Foreign, task: Task[Any, Any], m
     """All that is known of an imported prompt. Nothing is known of its training, and nothing was measured."""
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
     files = {path.name: file_hash(path) for path in foreign.files}
+    head = "of the task" if type(model.head) is not Head else "left out"
     return Manifest(
         format_version=FORMAT_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=BackboneEntry(**backbone_entry(model.backbone)),
         task=Component(type=task.name, settings=task.model_dump(mode="json")),
         method=Component(type=foreign.method.name, settings=foreign.method.model_dump(mode="json")),
-        recipe={"imported": {"format": form, "source": source.name, "files": files, **foreign.about}},
+        recipe={"imported": {"format": form, "source": source.name, "head": head, "files": files, **foreign.about}},
         max_length=None,
         data={},
         metrics=MetricsEntry(main="", values={}, counts={}),
