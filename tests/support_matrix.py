@@ -25,9 +25,9 @@ from foreword.backbones import FAMILIES, Backbone
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.errors import ForewordError
 from foreword.inference.mixed import MixedPredictor
-from foreword.injection import Injection, Prompt
-from foreword.methods import METHODS, Method
-from foreword.model import PromptedModel
+from foreword.injection import Injection, Mixture, Prompt
+from foreword.methods import METHODS, Method, single
+from foreword.model import PromptedModel, mix
 from foreword.tasks import Classification
 from tiny import tiny_backbone
 
@@ -49,9 +49,12 @@ def settings_of(method: str, length: int, family: str) -> Method:
     if "prompt_length" in kind.model_fields:
         chosen["prompt_length"] = length
     if "template" in kind.model_fields:
-        chosen["template"] = (length - 1, "text", 1)
+        reads_on = FAMILIES[family].kind == "decoder"  # nothing of the text ever reads what stands behind it
+        chosen["template"] = (length, "text") if reads_on else (length - 1, "text", 1)
     if method == "combined":
         chosen["parts"] = tuple(settings_of(part, length, family) for part in ("ptuning-v2", "adapter"))
+    if method == "mixture":
+        chosen |= {"of": settings_of("ptuning-v2", length, family), "count": 2}
     small = {"mlp_hidden": 8, "dropout": 0, "bottleneck": 4, "r": 2}
     return kind(**chosen, **{name: value for name, value in small.items() if name in kind.model_fields})
 
@@ -144,20 +147,28 @@ class Case:
         return {n: p for n, p in self.model.trainable() if not n.startswith("head.") and unread not in n}
 
     def states(
-        self, model: PromptedModel | None = None, *, injection: Injection | None = None, **rows: Any
+        self, model: PromptedModel | None = None, *, injection: Injection | Mixture | None = None, **rows: Any
     ) -> list[Tensor]:
         """What the model makes of the texts: per row hidden states of its tokens, logits of what it writes, or both.
 
         Args:
             model: this case's own if None.
-            injection: instead of the model's prompt for all rows.
+            injection: instead of the model's prompt for all rows; of a mixture what its prompts make of them, mixed.
             **rows: as `inputs` takes them.
         """
         model = model or self.model
         if injection is None and model.prompt is not None:
-            injection = Injection([model.prompt()])
+            injection = for_all(model.prompt())
         with model.adapted():
-            return run(model.backbone, injection, **rows)
+            if not isinstance(injection, Mixture):
+                return run(model.backbone, injection, **rows)
+            each = zip(*(run(model.backbone, Injection([one]), **rows) for one in injection.prompts), strict=True)
+            return [mix(torch.stack(row), injection.log_weights, -1)[0] for row in each]
+
+
+def for_all(prompt: Prompt | Mixture) -> Injection | Mixture:
+    """What is read where all rows read the same."""
+    return prompt if isinstance(prompt, Mixture) else Injection([prompt])
 
 
 def run(backbone: Backbone, injection: Injection | None, **rows: Any) -> list[Tensor]:
@@ -233,10 +244,21 @@ def check_effect(case: Case) -> None:
         stir(case.model, seed=3)
         after = case.states()
         case.model.load_state(kept)
-        bare = run(case.model.backbone, None) if not case.settings.tunes_backbone else after
+        bare = bare_states(case) if not case.settings.tunes_backbone else after
     for one, two, none in zip(before, after, bare, strict=True):
         assert (one - two).abs().max() > 1e-3, "other numbers of the prompt change nothing"
         assert case.settings.tunes_backbone or (one - none).abs().max() > 1e-3, "the prompt changes nothing"
+
+
+def bare_states(case: Case) -> list[Tensor]:
+    """What the backbone makes of the texts without a prompt, in the terms in which the method answers."""
+    states = run(case.model.backbone, None)
+    return [row.log_softmax(-1) for row in states] if case.method == "mixture" else states
+
+
+def prompts_of(prompt: Prompt | Mixture) -> list[Prompt]:
+    """One, or those of a mixture."""
+    return list(prompt.prompts) if isinstance(prompt, Mixture) else [prompt]
 
 
 def check_gradient(case: Case) -> None:
@@ -247,7 +269,7 @@ def check_gradient(case: Case) -> None:
     tensors = {name: t for name, t in prompt_names(prompt).items() if t.is_floating_point()}
     for tensor in tensors.values():
         tensor.retain_grad()
-    states = case.states(injection=None if prompt is None else Injection([prompt]))
+    states = case.states(injection=None if prompt is None else for_all(prompt))
     found = gradients(case, states)
     for name in case.own:
         assert name in found, f"{name} gets none"
@@ -272,8 +294,9 @@ def check_mixed(case: Case) -> None:
     if case.settings.attaches or case.settings.tunes_backbone:
         MixedPredictor(case.model.backbone, {"task": case.artifact})  # which refuses it
         raise AssertionError("such a method cannot share a batch, and nobody said so")
-    bank = [Prompt() if m.prompt is None else m.prompt() for m in (case.other, case.model)] + [Prompt()]
-    rows = [1, 0, 2]
+    others, own = ([Prompt()] if m.prompt is None else prompts_of(m.prompt()) for m in (case.other, case.model))
+    bank = [*others, *own, Prompt()]
+    rows = [len(others), 0, len(bank) - 1]
     mixed = run(case.model.backbone, Injection(bank, torch.tensor(rows)))
     same(mixed, [run(case.model.backbone, Injection([bank[row]]), only=i)[0] for i, row in enumerate(rows)])
 
@@ -346,7 +369,7 @@ def check_writing(case: Case) -> None:
     backbone = case.model.backbone
     if not backbone.language_model:
         raise Inapplicable
-    injection = None if case.model.prompt is None else Injection([case.model.prompt()])
+    injection = None if case.model.prompt is None else Injection([single(case.model.prompt())])
     ids, mask, _ = inputs(backbone, side="left")
     settings = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
     with case.model.adapted():

@@ -33,7 +33,7 @@ from tiny_runs import TASKS, Recorder, tiny_data, tiny_trainer
 
 INPUT_METHODS = {
     "prompt-tuning": fw.PromptTuning(prompt_length=4),
-    "p-tuning": fw.PTuning(template=(3, "text", 1)),
+    "p-tuning": fw.PTuning(template=(4, "text")),
     "layer-deltas": fw.LayerDeltas(prompt_length=4),
 }
 PROMPT_METHODS = {"ptuning-v2": PTuningV2(prompt_length=4, dropout=0), **INPUT_METHODS}

@@ -29,6 +29,7 @@ NAMES = [
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "MixtureOfPrompts",
     "NER",
     "PTuning",
     "PTuningV2",

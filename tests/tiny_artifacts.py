@@ -40,6 +40,8 @@ METHODS: dict[str, Method] = {
     "combined": fw.Combined(
         parts=(fw.PTuningV2(prompt_length=2), fw.PromptTuning(prompt_length=3), fw.Adapter(bottleneck=3))
     ),
+    "mixture": fw.MixtureOfPrompts(of=fw.LayerDeltas(prompt_length=2), count=3),
+    "mixture-of-prefixes": fw.MixtureOfPrompts(of=fw.PTuningV2(prompt_length=3), count=2),
     "head-only": fw.HeadOnly(),
 }
 """Settings of every method in the library's table, and of the ways a prompt can be made."""

@@ -134,6 +134,29 @@ class Prompt:
         return Prompt(prefix, inputs, self.shift_positions, self.infix)
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """Prompts that each answer for themselves, and how much the answer of each counts.
+
+    Every row is read once per prompt, and the probabilities that come of it are averaged.
+
+    Attributes:
+        prompts: K of them.
+        log_weights: ``(K,)``, logarithms of weights that add up to 1.
+    """
+
+    prompts: tuple[Prompt, ...]
+    log_weights: Tensor
+
+    def __post_init__(self) -> None:
+        if self.log_weights.shape != (len(self.prompts),):
+            raise ValueError(f"{len(self.prompts)} prompts, but log weights {tuple(self.log_weights.shape)}")
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
+        """The same mixture with every tensor changed, as by moving it to a device."""
+        return Mixture(tuple(prompt.map(change) for prompt in self.prompts), change(self.log_weights))
+
+
 class SitePrefix(NamedTuple):
     """What attention reads at one site for one batch.
 
@@ -177,6 +200,10 @@ class Injection:
 
     bank: Sequence[Prompt]
     rows: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if any(isinstance(prompt, Mixture) for prompt in self.bank):
+            raise ValueError("a row reads one prompt. Put the prompts of a mixture into the bank, and repeat the row")
 
     @property
     def sites(self) -> frozenset[Site]:

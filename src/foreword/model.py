@@ -13,7 +13,7 @@ from foreword.backbones import Backbone
 from foreword.data.batching import Batch
 from foreword.errors import BackboneError
 from foreword.heads import Head
-from foreword.injection import Injection
+from foreword.injection import Injection, Mixture, Prompt
 from foreword.methods import Method, PromptEncoder, attach
 
 
@@ -53,10 +53,26 @@ class PromptedModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
-        injection = None if self.prompt is None else Injection([self.prompt()])
+        prompt: Prompt | Mixture | None = None if self.prompt is None else self.prompt()
+        if isinstance(prompt, Mixture):
+            return self._mixed(batch, prompt)
+        injection = None if prompt is None else Injection([prompt])
+        return self._logits(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+
+    def _mixed(self, batch: Batch, mixture: Mixture) -> Tensor:
+        """One pass in which every row stands once per prompt."""
+        count, rows = len(mixture.prompts), len(batch.input_ids)
+        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        ids, mask, types = (None if text is None else text.repeat_interleave(count, 0) for text in texts)
+        assert ids is not None
+        assert mask is not None
+        injection = Injection(mixture.prompts, torch.arange(count).repeat(rows))
+        return mix(self._logits(ids, mask, types, injection), mixture.log_weights, self.head.class_axis)
+
+    def _logits(self, ids: Tensor, mask: Tensor, types: Tensor | None, injection: Injection | None) -> Tensor:
         with self.adapted():
-            hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
-            return head_logits(self.head, self.backbone, hidden, batch.input_ids, batch.attention_mask)
+            hidden = self.backbone(ids, mask, types, injection)
+            return head_logits(self.head, self.backbone, hidden, ids, mask)
 
     def adapted(self) -> AbstractContextManager[None]:
         """While it lasts, the backbone computes as this model has changed it; whatever runs it does so inside.
@@ -137,6 +153,24 @@ def head_logits(head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mas
     trained = next(head.parameters(), None)
     logits: Tensor = head(seen if trained is None else seen.to(trained.dtype), mask)
     return logits
+
+
+def mix(logits: Tensor, log_weights: Tensor, axis: int) -> Tensor:
+    """Mix the answers of K prompts as probabilities, in float32 or better.
+
+    Padding, where a head gives the lowest number, keeps it along an axis of positions.
+
+    Args:
+        logits: ``(B K, ...)``, the K answers to one row behind one another.
+        log_weights: ``(K,)``.
+        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`).
+
+    Returns:
+        Log probabilities ``(B, ...)``, which are logits of the mixture.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    answers = wide.log_softmax(axis).reshape(-1, len(log_weights), *logits.shape[1:])
+    return torch.logsumexp(answers + log_weights.view(-1, *[1] * (logits.dim() - 1)), dim=1)
 
 
 def _of_part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

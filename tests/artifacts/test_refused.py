@@ -250,7 +250,7 @@ class TestManifest:
             (lambda raw: raw["metrics"]["values"].update(accuracy="NaN"), "metrics.values.accuracy"),
             (lambda raw: raw["files"].update({SERVED: {"sha256": 5, "bytes": 1}}), "files.prompt.safetensors.sha256"),
             (lambda raw: raw.update(recipe={"training": 3}), "recipe"),
-            (lambda raw: raw["task"]["settings"].update(pooling="last"), "task.settings.pooling"),
+            (lambda raw: raw["task"]["settings"].update(pooling="sum"), "task.settings.pooling"),
             (lambda raw: raw["task"]["settings"].update(surprise=1), "task.settings.surprise"),
             (lambda raw: raw["task"]["settings"].update(labels=["yes", "yes"]), "task.settings.labels"),
             (lambda raw: raw["method"]["settings"].update(prompt_length=0), "method.settings.prompt_length"),

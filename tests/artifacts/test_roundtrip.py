@@ -43,6 +43,8 @@ MORE = {
     "ia3": set(),
     "adapter": set(),
     "combined": {"unfolded.safetensors"},
+    "mixture": {"unfolded.safetensors"},
+    "mixture-of-prefixes": {"unfolded.safetensors"},
     "head-only": set(),
 }
 

@@ -100,11 +100,11 @@ class TestAgainstTheModelByHand:
         bank = [*mixed(backbone, infix=True)[:2], random_prompt(backbone, 2, seed=3)]
         agree(backbone, ids, mask, bank, READS)
 
-    def test_prefixes_with_vectors_before_and_behind_the_text(self, side):
+    def test_prefixes_with_vectors_before_the_text(self, side):
         backbone = tiny_backbone("gpt2", dtype=torch.float64)
         ids, mask, _ = padded(backbone, TEXTS, side=side)
         bank = [
-            random_prompt(backbone, 3, seed=1, front=2, end=1),
+            random_prompt(backbone, 3, seed=1, front=2),
             random_prompt(backbone, 0, seed=2, front=3),
             random_prompt(backbone, 2, seed=3, shift_positions=True),
         ]
@@ -123,22 +123,34 @@ def test_shifting_matters_where_positions_do(family):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("family", TAKING_VECTORS)
-def test_vectors_before_and_behind_the_text_are_those_of_a_plain_run(family, side):
+def test_vectors_before_the_text_are_those_of_a_plain_run(family, side):
     backbone = tiny_backbone(family)
     plain = AutoModel.from_pretrained(backbone.name, attn_implementation="eager").eval()
     table = plain.get_input_embeddings()
     ids, mask, _ = padded(backbone, TEXTS, side=side)
     bank = [
-        random_prompt(backbone, 0, seed=seed, front=front, end=end, dtype=torch.float32)
-        for seed, (front, end) in enumerate([(3, 0), (0, 2), (1, 4)])
+        random_prompt(backbone, 0, seed=seed, front=front, dtype=torch.float32) for seed, front in enumerate((3, 2, 1))
     ]
     found = rows_of(backbone(ids, mask, None, Injection(bank, torch.tensor(READS))), mask)
     for states, row, read in zip(found, unpadded(ids, mask), READS, strict=True):
         inputs = bank[read].inputs
-        front = sum(anchor == Anchor.FRONT for anchor in inputs.anchors)
-        embedded = torch.cat([inputs.vectors[:front], table(row), inputs.vectors[front:]])
+        front = len(inputs.anchors)
+        embedded = torch.cat([inputs.vectors, table(row)])
         expected = plain(inputs_embeds=embedded[None], use_cache=False).last_hidden_state[0]
         torch.testing.assert_close(states, expected[front : front + len(row)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_vectors_behind_the_text_are_refused_for_no_state_of_it_reads_them(side):
+    backbone = tiny_backbone("gpt2")
+    ids, mask, _ = padded(backbone, TEXTS, side=side)
+    bank = [
+        random_prompt(backbone, 0, seed=1, front=3, dtype=torch.float32),
+        random_prompt(backbone, 0, seed=2, front=1, end=1, dtype=torch.float32),
+    ]
+    backbone(ids, mask, None, Injection(bank, torch.zeros(len(TEXTS), dtype=torch.long)))
+    with pytest.raises(BackboneError, match="behind the text are never read"):
+        backbone(ids, mask, None, Injection(bank, torch.tensor([0] * (len(TEXTS) - 1) + [1])))
 
 
 def test_every_tensor_of_a_prefix_matters_to_every_token(family):

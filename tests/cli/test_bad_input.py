@@ -37,7 +37,7 @@ def refuse_training(place, task: str, tmp_path: Path, *changes: str, says: tuple
         ("training.schedule=cosin", ("training.schedule: ", "'cosine'")),
         ("training=3", ("section.key=value",)),
         ("training.epochs", ("--set training.epochs: expected section.key=value",)),
-        ("method.type=ptuning", ("method.type: 'ptuning'", "Did you mean 'ptuning-v2'?")),
+        ("method.type=ptuning", ("method.type: 'ptuning'", "Did you mean 'p-tuning'?")),
         ('method.type=["ptuning-v2"]', ("method.type: ",)),
         ("task.type=5", ("task.type: '5' is not one of",)),
         ("data.format=xml", ("data.format: 'xml' is not one of",)),
@@ -55,7 +55,7 @@ def test_a_mistake_in_a_recipe(place, tmp_path, change, says):
 
 
 def test_several_mistakes_are_told_together(place, tmp_path):
-    changes = ("training.epoch=3", "method.dropout=2", "data.formt=csv", "task.pooling=last")
+    changes = ("training.epoch=3", "method.dropout=2", "data.formt=csv", "task.pooling=sum")
     says = ("classification.toml: 4 mistakes", "training.epoch:", "method.dropout:", "data.formt:", "task.pooling:")
     refuse_training(place, "classification", tmp_path, *changes, says=says)
 
@@ -272,11 +272,11 @@ def test_an_artifact_of_another_shape(place, artifact):
     names = [name for name in tensors if name.startswith("prefix/")]
     wider = {name: torch.cat([t, t], dim=-1) if name in names else t for name, t in tensors.items()}
     rewrite(artifact, wider)
-    place.refuse("predict", artifact, says=("its prompt at encoder.", "the backbone wants"))
+    place.refuse("predict", artifact, says=("its prompt: 'prefix/encoder.0/", "the backbone wants"))
     rewrite(artifact, {name.replace("encoder.2", "encoder.9"): t for name, t in tensors.items()})
-    place.refuse("predict", artifact, says=("its prompt at encoder.9",))
+    place.refuse("predict", artifact, says=("its prompt: 'prefix/encoder.9/",))
     rewrite(artifact, {name: t for name, t in tensors.items() if not name.startswith("head/")})
-    place.refuse("predict", artifact, says=("its head does not fit",))
+    place.refuse("predict", artifact, says=("holds a prompt without a head",))
 
 
 @pytest.mark.parametrize(

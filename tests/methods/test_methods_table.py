@@ -7,18 +7,20 @@ import torch
 
 from foreword.backbones import FAMILIES
 from foreword.backbones.fingerprint import weights_digest
-from foreword.methods import METHODS, Combined, LayerDeltas, PrefixTuning, PromptTuning, PTuning, PTuningV2
+from foreword.methods import METHODS, Combined, LayerDeltas, MixtureOfPrompts, PrefixTuning, PromptTuning, PTuning, PTuningV2
+from foreword.methods.nested import NESTS
 from tiny import TINY
 from tiny_runs import Recorder, tiny_trainer
 
 CASES = [
-    *(pytest.param(method(), id=name) for name, method in METHODS.items() if name != "combined"),  # it has no defaults
+    *(pytest.param(method(), id=name) for name, method in METHODS.items() if name not in NESTS),
     pytest.param(PTuningV2(prompt_length=3, reparameterization="mlp", mlp_hidden=8), id="ptuning-v2-mlp"),
     pytest.param(PTuningV2(prompt_length=3, layers="1-2"), id="ptuning-v2-some-layers"),
     pytest.param(PTuningV2(prompt_length=3, gate=True), id="ptuning-v2-gate"),
     pytest.param(Combined(parts=(PTuningV2(prompt_length=2), PrefixTuning(mlp_hidden=8))), id="combined"),
+    pytest.param(MixtureOfPrompts(of=PTuningV2(prompt_length=2), count=3), id="mixture"),
     pytest.param(PromptTuning(prompt_length=3, init="uniform", dropout=0.1), id="prompt-tuning-uniform"),
-    pytest.param(PTuning(template=(2, "text", 1), reparameterization="mlp", hidden=8), id="p-tuning-mlp"),
+    pytest.param(PTuning(template=(3, "text"), reparameterization="mlp", hidden=8), id="p-tuning-mlp"),
     pytest.param(LayerDeltas(prompt_length=3, placement="end", dropout=0.1), id="layer-deltas-end"),
 ]
 FROZEN = [case for case in CASES if not case.values[0].tunes_backbone]

@@ -193,3 +193,10 @@ class TestTemplate:
 def test_settings_that_make_no_sense(bad):
     with pytest.raises(ValidationError):
         PTuning(**bad)
+
+
+def test_without_a_template_vectors_stand_around_the_text_and_before_it_where_nothing_behind_is_read():
+    around, before = (PTuning().build(tiny_backbone(family))().inputs.anchors for family in ("bert", "gpt2"))
+    assert around == (Anchor.AFTER_FIRST,) * 10 + (Anchor.BEFORE_LAST,) * 10
+    assert before == (Anchor.AFTER_FIRST,) * 20
+    assert PTuning().positions_taken == 20

@@ -87,7 +87,7 @@ class TestSeveralAtOnce:
     def test_all_are_told_and_the_file_is_named(self, write):
         path = write(
             "colour = 1\n"
-            + MINIMAL.replace("[data]", "pooling = 'last'\n[data]")
+            + MINIMAL.replace("[data]", "pooling = 'sum'\n[data]")
             + "[backbone]\ndtype = 'int4'\n[method]\ndropout = 1\nlayers = 5\n[training]\nepochs = 0\nseeds = 1\n"
         )
         with pytest.raises(RecipeError) as caught:

@@ -33,7 +33,7 @@ from foreword.backbones import Backbone
 from foreword.data.readers.base import parse_json
 from foreword.errors import ArtifactError, MethodError, OutputError, TaskError
 from foreword.heads import Head
-from foreword.injection import Prompt
+from foreword.injection import Mixture, Prompt
 from foreword.methods import METHODS, Blueprint, FoldedPrompt, Method, attach, fold
 from foreword.model import PromptedModel
 from foreword.tasks import TASKS, Task
@@ -51,7 +51,7 @@ class Artifact:
         manifest: what it says of itself.
         task: with its labels.
         method: with its settings.
-        prompt: the folded prompt, or None where the method has none.
+        prompt: the folded prompt, or mixture of prompts; None where the method has none.
         attachment: trained tensors of the modules put into the backbone; empty where the method has none.
         head: trained weights per name.
     """
@@ -60,7 +60,7 @@ class Artifact:
     manifest: Manifest
     task: Task[Any, Any]
     method: Method
-    prompt: Prompt | None
+    prompt: Prompt | Mixture | None
     attachment: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
 

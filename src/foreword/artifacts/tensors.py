@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foreword.errors import ArtifactError, OutputError
-from foreword.injection import Anchor, InputPrompt, KeyValue, Prefix, Prompt, Site
+from foreword.injection import Anchor, InputPrompt, KeyValue, Mixture, Prefix, Prompt, Site
 
 HEAD, PREFIX, ATTACHMENT = "head", "prefix", "attachment"
 VECTORS, ANCHORS, DELTAS, FLAGS = "input/vectors", "input/anchors", "input/deltas", "prompt/flags"
+MIXTURE, LOG_WEIGHTS = "mixture", "mixture/log_weights"
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_ROUNDING = 1e-4
+"""By how much the logarithm of a sum of weights in float32 may differ from 0."""
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -48,11 +51,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def prompt_names(prompt: Prompt | None) -> dict[str, Tensor]:
+def prompt_names(prompt: Prompt | Mixture | None) -> dict[str, Tensor]:
     """The tensors of a folded prompt under the names they have in the file."""
     if prompt is None:
         return {}
     named: dict[str, Tensor] = {}
+    if isinstance(prompt, Mixture):
+        for number, one in enumerate(prompt.prompts):
+            named |= {f"{MIXTURE}/{number}/{name}": tensor for name, tensor in prompt_names(one).items()}
+        return {**named, LOG_WEIGHTS: prompt.log_weights}
     for site, pair in prompt.prefix.items():
         named |= {f"{PREFIX}/{site}/{part}": tensor for part, tensor in pair._asdict().items() if tensor is not None}
     if prompt.inputs is not None:
@@ -74,11 +81,11 @@ class Served(NamedTuple):
 
     head: dict[str, Tensor]
     attachment: dict[str, Tensor]
-    prompt: Prompt | None
+    prompt: Prompt | Mixture | None
 
 
 def served_names(
-    head: Mapping[str, Tensor], prompt: Prompt | None, attachment: Mapping[str, Tensor] | None = None
+    head: Mapping[str, Tensor], prompt: Prompt | Mixture | None, attachment: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     """Head, folded prompt and attachment under the names they have in the file; `read_served` is the way back."""
     named = {f"{HEAD}/{name}": tensor for name, tensor in head.items()} | prompt_names(prompt)
@@ -93,34 +100,26 @@ def read_served(path: Path) -> Served:
     """
     head: dict[str, Tensor] = {}
     attachment: dict[str, Tensor] = {}
-    parts: dict[Site, dict[str, Tensor]] = {}
+    mixed: dict[str, dict[str, Tensor]] = {}
+    log_weights: Tensor | None = None
     rest: dict[str, Tensor] = {}
     for name, tensor in read_tensors(path).items():
-        wanted = torch.int64 if name in (ANCHORS, FLAGS) else torch.float32
-        if tensor.dtype != wanted or tensor.numel() == 0:
-            kind = str(wanted).removeprefix("torch.")
-            raise ArtifactError(f"{path}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected {kind} numbers")
         match name.split("/"):
             case ["head", inner]:
-                head[inner] = tensor
+                head[inner] = _numbers(tensor, name, path)
             case ["attachment", inner]:
-                attachment[inner] = tensor
-            case ["prefix", site, ("key" | "value" | "gate") as part]:
-                parts.setdefault(_site(site, name, path), {})[part] = tensor
-            case ["input", ("vectors" | "anchors")] | ["input", "deltas", _] | ["prompt", "flags"]:
-                rest[name] = tensor
+                attachment[inner] = _numbers(tensor, name, path)
+            case ["mixture", "log_weights"]:
+                log_weights = _numbers(tensor, name, path)
+            case ["mixture", number, *inner]:
+                mixed.setdefault(number, {})["/".join(inner)] = tensor
             case _:
-                raise ArtifactError(f"{path}: '{name}' is no tensor of a head, a prompt or an attachment")
-    if not parts and not rest:
-        return Served(head, attachment, None)
-    flags = rest.pop(FLAGS, torch.zeros(2)).tolist()
-    if len(flags) != 2 or not set(flags) <= {0, 1}:
-        raise ArtifactError(f"{path}: '{FLAGS}' is {flags}, expected two truth values")
-    prefix, inputs = _prefix(parts, path), _inputs(rest, path)
-    try:
-        prompt = Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+                rest[name] = tensor
+    prompt: Prompt | Mixture | None = _prompt(rest, path) if rest else None
+    if mixed or log_weights is not None:
+        if prompt is not None:
+            raise ArtifactError(f"{path}: holds a prompt besides a mixture of prompts")
+        prompt = _mixture(mixed, log_weights, path)
     return Served(head, attachment, prompt)
 
 
@@ -143,7 +142,52 @@ def check_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], message
             )
 
 
-def _site(text: str, name: str, path: Path) -> Site:
+def _numbers(tensor: Tensor, name: str, where: Path | str) -> Tensor:
+    """A tensor that is not empty, of the type that its name asks for."""
+    wanted = torch.int64 if name in (ANCHORS, FLAGS) else torch.float32
+    if tensor.dtype != wanted or tensor.numel() == 0:
+        kind = str(wanted).removeprefix("torch.")
+        raise ArtifactError(f"{where}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected {kind} numbers")
+    return tensor
+
+
+def _mixture(mixed: Mapping[str, Mapping[str, Tensor]], log_weights: Tensor | None, path: Path) -> Mixture:
+    """Prompts by their numbers in words, and their weights, put together."""
+    numbers = [str(number) for number in range(len(mixed))]
+    if sorted(mixed) != sorted(numbers):
+        raise ArtifactError(f"{path}: its mixture has prompts {', '.join(sorted(mixed))}, expected 0, 1 and so on")
+    if log_weights is None or log_weights.shape != (len(mixed),):
+        found = "missing" if log_weights is None else str(tuple(log_weights.shape))
+        raise ArtifactError(f"{path}: '{LOG_WEIGHTS}' is {found}, expected one number for each of {len(mixed)} prompts")
+    if abs(float(log_weights.double().logsumexp(0))) > _ROUNDING:
+        raise ArtifactError(f"{path}: the weights in '{LOG_WEIGHTS}' do not add up to 1")
+    prompts = tuple(_prompt(mixed[number], f"{path}: {MIXTURE}/{number}") for number in numbers)
+    return Mixture(prompts, log_weights)
+
+
+def _prompt(tensors: Mapping[str, Tensor], where: Path | str) -> Prompt:
+    """One prompt out of its tensors by name."""
+    parts: dict[Site, dict[str, Tensor]] = {}
+    rest: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        match name.split("/"):
+            case ["prefix", site, ("key" | "value" | "gate") as part]:
+                parts.setdefault(_site(site, name, where), {})[part] = _numbers(tensor, name, where)
+            case ["input", ("vectors" | "anchors")] | ["input", "deltas", _] | ["prompt", "flags"]:
+                rest[name] = _numbers(tensor, name, where)
+            case _:
+                raise ArtifactError(f"{where}: '{name}' is no tensor of a head, a prompt or an attachment")
+    flags = rest.pop(FLAGS, torch.zeros(2)).tolist()
+    if len(flags) != 2 or not set(flags) <= {0, 1}:
+        raise ArtifactError(f"{where}: '{FLAGS}' is {flags}, expected two truth values")
+    prefix, inputs = _prefix(parts, where), _inputs(rest, where)
+    try:
+        return Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {error}") from error
+
+
+def _site(text: str, name: str, path: Path | str) -> Site:
     try:
         site = Site.parse(text)
     except ValueError:
@@ -153,7 +197,7 @@ def _site(text: str, name: str, path: Path) -> Site:
     return site
 
 
-def _prefix(parts: Mapping[Site, Mapping[str, Tensor]], path: Path) -> Prefix:
+def _prefix(parts: Mapping[Site, Mapping[str, Tensor]], path: Path | str) -> Prefix:
     """Keys, values and gates put together, in the order of their sites."""
     prefix: dict[Site, KeyValue] = {}
     for site in sorted(parts):
@@ -168,7 +212,7 @@ def _prefix(parts: Mapping[Site, Mapping[str, Tensor]], path: Path) -> Prefix:
     return prefix
 
 
-def _inputs(tensors: Mapping[str, Tensor], path: Path) -> InputPrompt | None:
+def _inputs(tensors: Mapping[str, Tensor], path: Path | str) -> InputPrompt | None:
     """Vectors, their anchors and their deltas put together."""
     if not tensors:
         return None

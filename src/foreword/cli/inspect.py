@@ -16,6 +16,7 @@ from foreword.studies.wording import size
 if TYPE_CHECKING:
     from foreword.artifacts.format import Artifact
     from foreword.artifacts.manifest import Manifest
+    from foreword.injection import Prompt
 
 EXAMPLES = examples("foreword inspect runs/tickets", "foreword inspect runs/tickets --json")
 
@@ -86,9 +87,17 @@ def _fits(artifact: Artifact) -> list[tuple[str, str]]:
 
 
 def _prompt_words(artifact: Artifact) -> str:
-    if artifact.prompt is None:
-        return "none"
-    prompt, parts = artifact.prompt, []
+    from foreword.injection import Mixture
+
+    found = artifact.prompt
+    if isinstance(found, Mixture):
+        weights = ", ".join(f"{weight:.3f}" for weight in found.log_weights.exp().tolist())
+        return f"a mixture of {len(found.prompts)} with weights {weights}; each: {_one_prompt_words(found.prompts[0])}"
+    return "none" if found is None else _one_prompt_words(found)
+
+
+def _one_prompt_words(prompt: Prompt) -> str:
+    parts = []
     if prompt.prefix:
         parts.append(f"{prompt.length} positions each at {', '.join(map(str, prompt.prefix))}")
     if prompt.inputs is not None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from foreword.artifacts.format import Artifact
 from foreword.errors import ArtifactError, OutputError
-from foreword.injection import Anchor, Prompt
+from foreword.injection import Anchor, Mixture, Prompt
 
 
 def check_leaves(artifact: Artifact) -> Prompt:
@@ -24,6 +24,10 @@ def check_leaves(artifact: Artifact) -> Prompt:
         )
     if artifact.prompt is None:
         raise ArtifactError(f"{artifact.path}: '{artifact.method.name}' has no prompt to export")
+    if isinstance(artifact.prompt, Mixture):
+        raise ArtifactError(
+            f"{artifact.path}: has a mixture of prompts ('{artifact.method.name}'), which no other format knows"
+        )
     return artifact.prompt
 
 

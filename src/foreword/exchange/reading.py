@@ -67,8 +67,10 @@ def read_array(path: Path) -> Tensor:
     try:
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path}: cannot be read as a numpy array ({str(error).partition(chr(10))[0]})") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, EOFError) as error:  # numpy's own words would advise to unpickle
+        raise ArtifactError(f"{path}: is no array of plain numbers in numpy's format") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise ArtifactError(f"{path}: holds {kind}, expected one array of floating-point numbers")

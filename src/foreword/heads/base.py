@@ -32,9 +32,12 @@ class Head(nn.Module):
         reads: what it is given: the 'hidden' states of a text, ``(B, T, D)``; or, of the one position where a
             word answers, the 'features' that output embeddings read, ``(B, W)``, or the logits of the whole
             'vocabulary', ``(B, V)``.
+        class_axis: along which the logits are of things of which one is chosen: the last, of classes, or 1, of
+            positions. A softmax along it gives probabilities.
     """
 
     reads: ClassVar[Reads] = "hidden"
+    class_axis: int = -1
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Logits.

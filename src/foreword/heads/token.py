@@ -15,10 +15,12 @@ class TokenHead(Head):
         hidden_size: D.
         outputs: C.
         dropout: before the linear layer.
+        chooses_position: whether each output chooses one of the positions, and not each position a tag.
     """
 
-    def __init__(self, hidden_size: int, outputs: int, *, dropout: float) -> None:
+    def __init__(self, hidden_size: int, outputs: int, *, dropout: float, chooses_position: bool = False) -> None:
         super().__init__()
+        self.class_axis = 1 if chooses_position else -1
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, outputs)
 

@@ -15,8 +15,8 @@ from foreword.data.batching import Encoded, collate
 from foreword.data.records import Record
 from foreword.errors import ArtifactError, BackboneError, ForewordError
 from foreword.inference.encoding import EncodedSet, encode_examples
-from foreword.injection import Injection, Prompt
-from foreword.model import head_logits
+from foreword.injection import Injection, Mixture, Prompt
+from foreword.model import head_logits, mix
 
 
 class MixedPredictor:
@@ -41,11 +41,17 @@ class MixedPredictor:
                     "other tasks. Load it on its own (foreword.load)"
                 )
         self._generation = backbone.generation
-        self._numbers = {name: number for number, name in enumerate(self.artifacts)}
-        self._bank = [
-            (artifact.prompt or Prompt()).map(lambda tensor: tensor.to(backbone.device))
-            for artifact in self.artifacts.values()
-        ]
+        self._prompts = {
+            name: (artifact.prompt or Prompt()).map(lambda tensor: tensor.to(backbone.device))
+            for name, artifact in self.artifacts.items()
+        }
+        self._bank: list[Prompt] = []
+        self._numbers: dict[str, range] = {}
+        """Which prompts of the bank a task's rows read: one, or those of a mixture."""
+        for name, prompt in self._prompts.items():
+            own = prompt.prompts if isinstance(prompt, Mixture) else (prompt,)
+            self._numbers[name] = range(len(self._bank), len(self._bank) + len(own))
+            self._bank += own
         self._heads = {
             name: artifact.build_head(backbone).to(backbone.device) for name, artifact in self.artifacts.items()
         }
@@ -90,16 +96,21 @@ class MixedPredictor:
                 f"{self.backbone.name}: its weights were changed by another model since this predictor was made on "
                 "it. Load a backbone of its own for each model that tunes one"
             )
-        batch = collate(rows, range(len(rows)), self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
-        injection = Injection(self._bank, torch.tensor([self._numbers[name] for name in owners]))
+        # A row stands in the batch once for each prompt that reads it.
+        places = [(i, number) for i, name in enumerate(owners) for number in self._numbers[name]]
+        batch = collate(rows, [i for i, _ in places], self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
+        injection = Injection(self._bank, torch.tensor([number for _, number in places]))
         self.backbone.eval()
         hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
         logits: list[Tensor] = [torch.empty(0)] * len(rows)
         for name, head in self._heads.items():
-            mine = [i for i, owner in enumerate(owners) if owner == name]
+            mine = [place for place, (_, number) in enumerate(places) if number in self._numbers[name]]
             if mine:
-                ids, mask = batch.input_ids[mine], batch.attention_mask[mine]
-                answers = head_logits(head, self.backbone, hidden[mine], ids, mask).float().cpu()
-                for i, row in zip(mine, answers, strict=True):
+                ids, mask, prompt = batch.input_ids[mine], batch.attention_mask[mine], self._prompts[name]
+                answers = head_logits(head, self.backbone, hidden[mine], ids, mask)
+                if isinstance(prompt, Mixture):
+                    answers = mix(answers, prompt.log_weights, head.class_axis)
+                own = [i for i, owner in enumerate(owners) if owner == name]
+                for i, row in zip(own, answers.float().cpu(), strict=True):
                     logits[i] = row[: len(rows[i])] if row.dim() == 2 else row
         return logits

@@ -11,6 +11,7 @@ from foreword.methods.base import (
     attach,
     check_changes,
     fold,
+    single,
 )
 from foreword.methods.bitfit import BitFit
 from foreword.methods.combined import Combined
@@ -20,6 +21,7 @@ from foreword.methods.head_only import HeadOnly
 from foreword.methods.ia3 import IA3
 from foreword.methods.layer_deltas import LayerDeltas
 from foreword.methods.lora import LoRA
+from foreword.methods.mixture import MixtureOfPrompts
 from foreword.methods.p_tuning import PTuning
 from foreword.methods.prefix_tuning import PrefixTuning
 from foreword.methods.prompt_tuning import PromptTuning
@@ -42,9 +44,10 @@ METHODS: dict[str, type[Method]] = {
         Adapter,
         HeadOnly,
         Combined,
+        MixtureOfPrompts,
     )
 }
-Combined.table = METHODS
+Combined.table = MixtureOfPrompts.table = METHODS
 
 __all__ = [
     "IA3",
@@ -62,6 +65,7 @@ __all__ = [
     "LayerDeltas",
     "LoRA",
     "Method",
+    "MixtureOfPrompts",
     "PTuning",
     "PTuningV2",
     "PrefixTuning",
@@ -71,5 +75,6 @@ __all__ = [
     "average",
     "check_changes",
     "fold",
+    "single",
     "stack",
 ]

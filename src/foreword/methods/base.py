@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foreword.attachment import Attachment
 from foreword.errors import MethodError
-from foreword.injection import KeyValue, Prefix, Prompt, Site, SiteShape
+from foreword.injection import KeyValue, Mixture, Prefix, Prompt, Site, SiteShape
 
 
 class Host(Protocol):
@@ -101,9 +101,9 @@ class Blueprint:
 
 
 class PromptEncoder(nn.Module):
-    """The trainable part of a method: parameters in, one unbatched `Prompt` out."""
+    """The trainable part of a method: parameters in, one unbatched `Prompt` out, or a `Mixture` of some."""
 
-    def forward(self) -> Prompt:
+    def forward(self) -> Prompt | Mixture:
         """The prompt as a backbone reads it, differentiable in the parameters."""
         raise TypeError(f"{type(self).__name__} does not say how its prompt is made")
 
@@ -129,7 +129,7 @@ class FoldedPrompt(PromptEncoder):
         prompt: of which a copy is kept.
     """
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt | Mixture) -> None:
         super().__init__()
         self._prompt = prompt
         self._names: list[str] = []
@@ -141,19 +141,33 @@ class FoldedPrompt(PromptEncoder):
         self.register_buffer(name, tensor.detach().clone(), persistent=False)
         return tensor
 
-    def forward(self) -> Prompt:
+    def forward(self) -> Prompt | Mixture:
         """The prompt it was given, on the device and in the type of this module."""
         names = iter(self._names)
         return self._prompt.map(lambda _: self.get_buffer(next(names)))
 
 
 @torch.no_grad()
-def fold(encoder: PromptEncoder) -> Prompt:
+def fold(encoder: PromptEncoder) -> Prompt | Mixture:
     """Run the reparameterization once and keep its result; dropout is off."""
     was_training = encoder.training
     encoder.eval()
-    prompt: Prompt = encoder().map(lambda tensor: tensor.detach().clone())
+    prompt: Prompt | Mixture = encoder().map(lambda tensor: tensor.detach().clone())
     encoder.train(was_training)
+    return prompt
+
+
+def single(prompt: Prompt | Mixture) -> Prompt:
+    """A prompt where no mixture of several can stand.
+
+    Raises:
+        MethodError: it is one.
+    """
+    if isinstance(prompt, Mixture):
+        raise MethodError(
+            f"a mixture of {len(prompt.prompts)} prompts answers with probabilities of a task's head alone; it is no "
+            "prompt to generate with, to start from, or to put together with others"
+        )
     return prompt
 
 

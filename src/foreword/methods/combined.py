@@ -10,7 +10,6 @@ from pydantic import (
     Field,
     PositiveFloat,
     SerializationInfo,
-    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
@@ -20,8 +19,9 @@ from torch import nn
 from foreword.attachment import Attachment
 from foreword.errors import MethodError
 from foreword.injection import Prompt
-from foreword.methods.base import Carrier, Host, Method, PromptEncoder, fold
+from foreword.methods.base import Carrier, Host, Method, PromptEncoder, fold, single
 from foreword.methods.composition import stack, unstack
+from foreword.methods.nested import NESTS, read_method, table_of
 
 
 class Combined(Method):
@@ -95,33 +95,20 @@ class Combined(Method):
     def _look_up(cls, parts: Any) -> Any:
         if not isinstance(parts, list | tuple):
             raise ValueError("expected tables, as in [[method.parts]]")  # noqa: TRY004  pydantic's
-        return tuple(cls._part(number, part) for number, part in enumerate(parts))
-
-    @classmethod
-    def _part(cls, number: int, part: Any) -> Any:
-        """A part's settings out of a table, checked by the class that its type names."""
-        if not isinstance(part, Mapping):
-            return part
-        kind, names = part.get("type"), [name for name in cls.table if name != cls.name]
-        if kind not in names:
-            raise ValueError(f"part {number}: type {kind!r} is not one of {', '.join(names)}")
-        method = cls.table[kind]
-        try:
-            return method.model_validate({name: value for name, value in part.items() if name != "type"})
-        except ValidationError as error:
-            told = "; ".join(_mistake(method, one) for one in error.errors())
-            raise ValueError(f"part {number}: {told}") from error
+        return tuple(
+            read_method(cls.table, part, f"part {number}: ", without=NESTS) for number, part in enumerate(parts)
+        )
 
     @field_serializer("parts")
     def _tables(self, parts: tuple[Method, ...], info: SerializationInfo) -> list[dict[str, Any]]:
-        return [
-            {"type": part.name, **part.model_dump(mode=info.mode, exclude_none=info.exclude_none)} for part in parts
-        ]
+        return [table_of(part, info) for part in parts]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if any(isinstance(part, Combined) for part in self.parts):
             raise ValueError("a combination has no combinations in it: list all their parts")
+        if any(part.name in NESTS for part in self.parts):
+            raise ValueError("a mixture cannot be part of a combination. Make a mixture 'of' the combination")
         if self.learning_rates is not None and len(self.learning_rates) != len(self.parts):
             raise ValueError(f"{len(self.parts)} parts need as many learning_rates, not {len(self.learning_rates)}")
         return self
@@ -145,11 +132,11 @@ class CombinedEncoder(PromptEncoder):
 
     def forward(self) -> Prompt:
         """Their stack."""
-        return stack([encoder() for encoder in self.encoders])
+        return stack([single(encoder()) for encoder in self.encoders])
 
     def start_from(self, prompt: Prompt) -> None:
         """Give each part its piece of a prompt that is as long as all of them together."""
-        folded = [fold(encoder) for encoder in self.encoders]
+        folded = [single(fold(encoder)) for encoder in self.encoders]
         for encoder, piece in zip(self.encoders, unstack(prompt, folded), strict=True):
             encoder.start_from(piece)
 
@@ -168,11 +155,3 @@ class CombinedEncoder(PromptEncoder):
             stack(shapes)
         except MethodError as error:
             raise MethodError(f"method.parts: {error}") from error
-
-
-def _mistake(method: type[Method], error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key; there are: {', '.join(method.model_fields) or 'none'}"
-    text = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foreword.errors import MethodError
 from foreword.injection import Anchor, InputPrompt, KeyValue, Prompt, Site
+from foreword.methods.base import single
 
 _Join = Callable[[str, Sequence[Tensor], int], Tensor]
 """Makes one tensor of several: what they are in words, the tensors, and the axis of their prompt positions."""
@@ -26,8 +27,9 @@ def average(prompts: Sequence[Prompt], weights: Sequence[float] | None = None) -
         weights: one per prompt, not negative; they are divided by their sum. All alike if None.
 
     Raises:
-        MethodError: there are no prompts, they are of different kinds or shapes, or the weights make no mean.
+        MethodError: there are no prompts, one is a mixture, they differ in kind or shape, or the weights make no mean.
     """
+    prompts = [single(prompt) for prompt in prompts]
     shares = _shares(len(prompts), weights)
 
     def mean(what: str, tensors: Sequence[Tensor], axis: int) -> Tensor:
@@ -54,6 +56,7 @@ def stack(prompts: Sequence[Prompt]) -> Prompt:
     Raises:
         MethodError: there are no prompts, or they cannot be read as one.
     """
+    prompts = [single(prompt) for prompt in prompts]
     places = [prompt.inputs.anchors for prompt in prompts if prompt.inputs is not None]
     return _merged(prompts, _joined, _same_gate, tuple(anchor for anchors in places for anchor in anchors))
 

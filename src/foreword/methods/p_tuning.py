@@ -18,6 +18,9 @@ from foreword.methods.base import Host, Method, PromptEncoder
 from foreword.methods.initializers import input_width
 from foreword.methods.template import Template, anchors_of
 
+_AROUND: Template = (10, "text", 10)
+_BEFORE: Template = (20, "text")
+
 
 class PTuning(Method):
     """Settings of P-tuning."""
@@ -25,8 +28,9 @@ class PTuning(Method):
     name: ClassVar[str] = "p-tuning"
     summary: ClassVar[str] = "vectors around text and mask, made by an LSTM or an MLP (Liu et al. 2021)"
 
-    template: Template = (10, "text", 10)
-    """Counts of vectors and what they stand around: 'text', 'pair' (the second one) and, for tasks with one, 'mask'."""
+    template: Template | None = None
+    """Counts of vectors and what they stand around: 'text', 'pair' (the second one) and, for tasks with one, 'mask'.
+    When left out [10, 'text', 10]; [20, 'text'] on decoders, which never read what stands behind."""
     reparameterization: Literal["lstm", "mlp"] = "lstm"
     """What makes the vectors and is folded away afterwards: an LSTM of both directions and an MLP, or an MLP alone."""
     hidden: PositiveInt | None = None
@@ -37,7 +41,7 @@ class PTuning(Method):
     @property
     def positions_taken(self) -> int:
         """P, the sum of the template's counts."""
-        return len(anchors_of(self.template))
+        return len(anchors_of(self.template or _AROUND))
 
     @property
     def default_learning_rate(self) -> float:
@@ -47,7 +51,9 @@ class PTuning(Method):
     def build(self, backbone: Host, labels: Sequence[str] = ()) -> TemplateEncoder:
         """The network, and the places that the template speaks of."""
         del labels
-        return TemplateEncoder(self, input_width(backbone))
+        forward_only = next(iter(backbone.sites)).stack == "decoder"
+        template = self.template or (_BEFORE if forward_only else _AROUND)
+        return TemplateEncoder(self, anchors_of(template), input_width(backbone))
 
 
 class TemplateEncoder(PromptEncoder):
@@ -56,13 +62,14 @@ class TemplateEncoder(PromptEncoder):
     LSTM: two layers of both directions, then Linear, ReLU, Linear. MLP: Linear, ReLU, Linear.
 
     Args:
-        settings: template, network, dropout.
+        settings: network, dropout.
+        anchors: P places.
         width: W.
     """
 
-    def __init__(self, settings: PTuning, width: int) -> None:
+    def __init__(self, settings: PTuning, anchors: tuple[Anchor, ...], width: int) -> None:
         super().__init__()
-        self.anchors: tuple[Anchor, ...] = anchors_of(settings.template)
+        self.anchors = anchors
         self.embedding = nn.Parameter(torch.randn(len(self.anchors), width))
         self.lstm: nn.LSTM | None = None
         inner, hidden = width, settings.hidden or width

@@ -94,7 +94,7 @@ def variants(prompt_length: int | None = None) -> Iterator[tuple[str, Method]]:
     for name, method in METHODS.items():
         fields = method.model_fields
         if any(field.is_required() for field in fields.values()):
-            continue  # a combination: it is what its parts are together
+            continue  # methods of methods: they are what those inside are together
         settings: dict[str, Any] = {}
         if prompt_length is not None and "prompt_length" in fields:
             settings["prompt_length"] = prompt_length

@@ -22,6 +22,7 @@ METHOD_NAMES = {
     "adapter": "Adapters",
     "head-only": "Head only",
     "combined": "Combined",
+    "mixture": "Mixture of prompts",
 }
 _METRICS = {"f1": "F1", "exact_match": "exact match"}
 

@@ -173,7 +173,7 @@ class QA(Task[QuestionExample, AnswerPrediction]):
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
         """Two outputs per token."""
         del vocabulary
-        return TokenHead(hidden_size, 2, dropout=self.dropout)
+        return TokenHead(hidden_size, 2, dropout=self.dropout, chooses_position=True)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean of the cross-entropies of start and end; ``logits`` is ``(B, T, 2)``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from foreword.artifacts.format import load_artifact
 from foreword.backbones import Backbone
 from foreword.errors import ArtifactError, MethodError
-from foreword.injection import Prompt
+from foreword.injection import Mixture, Prompt
 from foreword.methods import Method, PromptEncoder
 
 
@@ -26,6 +26,8 @@ def prompt_to_start_from(path: str, backbone: Backbone) -> Prompt:
     artifact.check_backbone(backbone)
     if artifact.prompt is None:
         raise ArtifactError(f"{artifact.path}: has no prompt to start from (its method is '{artifact.method.name}')")
+    if isinstance(artifact.prompt, Mixture):
+        raise ArtifactError(f"{artifact.path}: has a mixture of prompts, which no single prompt can start from")
     if artifact.method.attaches or artifact.method.tunes_backbone:
         raise ArtifactError(
             f"{artifact.path}: its prompt was trained together with changes of the backbone, which a new run would "

@@ -38,7 +38,7 @@ def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]
     """Every field of ``model``, those of inner tables with dotted names."""
     for name, field in model.model_fields.items():
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and inner.model_fields:
             yield from list_settings(inner, f"{prefix}{name}.")
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
