@@ -98,7 +98,7 @@ class TestRefused:
         for path, says in (
             (tmp_path / "text.npy", "numpy array"),
             (tmp_path / "several.npz", "expected one array"),
-            (tmp_path / "none.npy", "numpy array"),
+            (tmp_path / "none.npy", "cannot be read"),
             (tmp_path, "is a folder"),
         ):
             with pytest.raises(ArtifactError, match=says):

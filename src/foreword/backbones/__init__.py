@@ -1,7 +1,8 @@
 """Frozen transformers with a place for prompts, and the families Foreword supports."""
 
-from foreword.backbones.backbone import Backbone, BackboneIdentity
+from foreword.backbones.backbone import Backbone
 from foreword.backbones.families import FAMILIES, Family
+from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,42 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from foreword.attachment import active_again
-from foreword.backbones.attention import KEYWORD, PrefixCall, Probe
+from foreword.backbones.attention import PrefixCall, Probe
 from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out
-from foreword.backbones.families import FAMILIES, image_shape
-from foreword.backbones.fingerprint import tokenizer_digest, weights_digest
+from foreword.backbones.families import FAMILIES
+from foreword.backbones.fingerprint import BackboneIdentity, tokenizer_digest, weights_digest
+from foreword.backbones.inputs import check_prompts, laid_out, positions
+from foreword.backbones.probing import find_backbone_sites, run_probe
 from foreword.backbones.quantization import Quantization, quantize_linears
-from foreword.backbones.sites import Sites, find_sites, layers_of, watch_layers
+from foreword.backbones.sites import layers_of
 from foreword.errors import BackboneError
-from foreword.injection import Injection, Prefix, RowInputs, Site, SiteShape
-
-
-@dataclass(frozen=True)
-class BackboneIdentity:
-    """Which backbone an artifact was made for.
-
-    Attributes:
-        name: hub name or folder, as the user gave it.
-        revision: hub revision, or None for a folder.
-        family: `transformers` model type, such as "bert".
-        weights: sha256 over names, shapes and bytes of all weights of the trunk.
-        language_model: the same of the whole language model, None where it was loaded without.
-        dtype: of the weights, such as "float32".
-        tokenizer: sha256 of the tokenizer's serialized form, without the settings of its last call; empty
-            where a model reads images.
-        quantization: of the weights, or None. After 'int8' the digests are still those of the weights
-            before it; after bitsandbytes they are of what it made of them.
-    """
-
-    name: str
-    revision: str | None
-    family: str
-    weights: str
-    language_model: str | None
-    dtype: str
-    tokenizer: str
-    quantization: str | None = None
+from foreword.injection import Injection, Prefix, Site, SiteShape
 
 
 class Backbone(nn.Module):
@@ -96,7 +70,7 @@ class Backbone(nn.Module):
         use_byte_dropout(model)
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self._sites = self._find_sites()
+        self._sites = find_backbone_sites(self)
         self._recomputes = False
         self.tuned: frozenset[str] = frozenset()
         self.generation = 0
@@ -105,41 +79,6 @@ class Backbone(nn.Module):
         if quantization == "int8":
             self.identity  # noqa: B018  taken while the weights are those published
             quantize_linears(self.model)
-
-    def _find_sites(self) -> Sites:
-        decoder = "decoder" if self.kind == "decoder" else "encoder"
-        sites = find_sites(lambda call: self._probe(call, 3), lambda _: decoder)
-        if not sites.shapes:
-            raise BackboneError(
-                f"{self.name}: the attention of this {self.family} model cannot be reached through the attention "
-                "interface of transformers. Run `foreword backbones` for the families that can be used"
-            )
-        watch_layers(self.trunk, sites)
-        if self.kind != "encoder-decoder" or not self.language_model:
-            return sites
-        stacks = {(2, 2): "decoder", (2, 3): "cross", (3, 3): "encoder"}
-        return find_sites(lambda call: self._probe(call, 3, 2), lambda found: stacks[found.queries, found.keys])
-
-    def _probe(self, call: PrefixCall, length: int, written: int = 0) -> None:
-        """Run the trunk over ``length`` tokens, and the decoder over ``written``, for what the call learns by it."""
-        if self.kind == "image":
-            blank = torch.zeros((1, *image_shape(self.trunk.config)), dtype=self.model.dtype, device=self.device)
-            FAMILIES[self.family].run(self.trunk, {"pixel_values": blank}, call)
-            return
-        ids = torch.zeros((1, length), dtype=torch.long, device=self.device)
-        self._run_ids(call, ids, ids[:, :written] if written else None)
-
-    def _run_ids(self, call: PrefixCall, ids: Tensor, written: Tensor | None) -> None:
-        inputs: dict[str, Any] = {"input_ids": ids}
-        if not ids.is_meta:  # transformers looks into a mask, and of a model without numbers there is nothing to see
-            inputs["attention_mask"] = torch.ones_like(ids)
-        elif self.kind == "decoder":
-            inputs["attention_mask"] = _causal(ids)
-        if written is None:
-            FAMILIES[self.family].run(self.trunk, inputs, call)
-        else:
-            inputs |= {"decoder_input_ids": written, "decoder_attention_mask": _causal(written)}
-            self.model(**inputs, **{KEYWORD: call})
 
     @property
     def trunk(self) -> Any:
@@ -242,7 +181,7 @@ class Backbone(nn.Module):
         self._check_reads_text()
         probe = Probe()
         row = torch.tensor([list(ids)], device=self.device)
-        self._run_ids(probe, row, row if self.kind == "encoder-decoder" and self.language_model else None)
+        run_probe(self, probe, row, row if self.kind == "encoder-decoder" and self.language_model else None)
         return probe.activations(list(self.sites))
 
     @property
@@ -370,7 +309,7 @@ class Backbone(nn.Module):
         """
         self._check_reads_text()
         if injection is not None:
-            self.check_prompts(injection)
+            check_prompts(self, injection)
         prompts = None if injection is None else injection.inputs()
         layout = None
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -378,9 +317,9 @@ class Backbone(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         if prompts is not None or not bool(attention_mask[:, 0].all()):
             layout = lay_out(input_ids, attention_mask, prompts, self.tokenizer)
-            inputs = self._laid_out(layout, inputs, prompts)
+            inputs = laid_out(self, layout, inputs, prompts)
         if injection is not None:
-            inputs |= self._positions(inputs["attention_mask"], injection)
+            inputs |= positions(self, inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
         call = self.prefix_call(injection, slots=slots, sources=sources)
@@ -402,7 +341,7 @@ class Backbone(nn.Module):
         if self.kind != "image":
             raise BackboneError(f"{self.name}: a {self.family} model reads text, not images. Call the backbone itself")
         if injection is not None:
-            self.check_prompts(injection)
+            check_prompts(self, injection)
         call = self.prefix_call(injection)
         return FAMILIES[self.family].run(self.trunk, {"pixel_values": pixel_values}, call)
 
@@ -418,50 +357,9 @@ class Backbone(nn.Module):
             )
 
     @cached_property
-    def _accepts(self) -> frozenset[str]:
+    def accepts(self) -> frozenset[str]:
         """Names of what the trunk can be given."""
         return frozenset(inspect.signature(self.trunk.forward).parameters)
-
-    def check_prompts(self, injection: Injection) -> None:
-        """Refuse prompts of a kind that the model cannot read.
-
-        Raises:
-            BackboneError: saying which, and why.
-        """
-        who = f"{self.name}: a {self.family} model"
-        if any(prompt.inputs is not None for prompt in injection.bank) and "inputs_embeds" not in self._accepts:
-            reads = "images" if self.kind == "image" else "token ids"
-            raise BackboneError(
-                f"{who} takes {reads} and no embeddings, so no vectors can be put among them. "
-                "Use a method that trains keys and values, such as ptuning-v2"
-            )
-        if any(prompt.infix for prompt in injection.bank) and self.kind != "decoder":
-            raise BackboneError(f"{who} is no decoder, so a prompt cannot stand behind its text (infix)")
-        if any(prompt.shift_positions for prompt in injection.bank) and "position_ids" not in self._accepts:
-            raise BackboneError(f"{who} numbers its positions itself, so they cannot be shifted (shift_positions)")
-
-    def _laid_out(self, layout: Layout, inputs: dict[str, Any], prompts: RowInputs | None) -> dict[str, Any]:
-        """The model's inputs with prompt vectors in their places and all padding behind."""
-        ids = inputs["input_ids"]
-        nothing = ids.new_zeros((ids.shape[0], layout.slots.shape[1]))
-        out: dict[str, Any] = {"attention_mask": layout.mask}
-        if "token_type_ids" in inputs:
-            out["token_type_ids"] = layout.arranged(inputs["token_type_ids"], nothing)
-        if prompts is None:
-            out["input_ids"] = layout.arranged(ids, nothing)
-        else:
-            vectors = prompts.vectors.expand(ids.shape[0], -1, -1)
-            out["inputs_embeds"] = layout.arranged(self.embed(ids), vectors)
-        return out
-
-    def _positions(self, mask: Tensor, injection: Injection) -> dict[str, Tensor]:
-        """Position numbers, where a prompt of the batch shifts them; and a check that all of them exist."""
-        shifts = position_shifts(injection, mask.device)
-        self.check_length(mask.shape[1] + (0 if shifts is None else int(shifts.max())))
-        if shifts is None:
-            return {}
-        first = FAMILIES[self.family].first_position(self.trunk.config)
-        return {"position_ids": torch.arange(mask.shape[1], device=mask.device) + first + shifts[:, None]}
 
     def check_length(self, positions: int) -> None:
         """Refuse rows that take more positions than there are.
@@ -491,15 +389,3 @@ class Backbone(nn.Module):
         """Where the weights are."""
         device: torch.device = self.model.device
         return device
-
-
-def _causal(ids: Tensor) -> Tensor:
-    """A finished mask ``(1, 1, T, T)`` for one row, which transformers takes without looking into it."""
-    return torch.ones((1, 1, ids.shape[1], ids.shape[1]), dtype=torch.bool, device=ids.device).tril()
-
-
-def position_shifts(injection: Injection | None, device: torch.device) -> Tensor | None:
-    """How far the positions of each row are shifted by its prefix, ``(B or 1,)``; None where no prompt asks for it."""
-    if injection is None or not any(prompt.shift_positions for prompt in injection.bank):
-        return None
-    return injection.flags(lambda prompt: prompt.length if prompt.shift_positions else 0, device)

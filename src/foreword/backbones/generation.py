@@ -24,9 +24,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from foreword.backbones.attention import KEYWORD
-from foreword.backbones.backbone import Backbone, position_shifts
+from foreword.backbones.backbone import Backbone
 from foreword.backbones.embedding import Layout, lay_out
 from foreword.backbones.families import FAMILIES
+from foreword.backbones.inputs import check_prompts, position_shifts
 from foreword.errors import BackboneError
 from foreword.injection import Injection
 
@@ -163,7 +164,7 @@ class Given:
         self, backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, injection: Injection | None
     ) -> None:
         if injection is not None:
-            backbone.check_prompts(injection)
+            check_prompts(backbone, injection)
         tokenizer = backbone.tokenizer
         text = lay_out(input_ids, attention_mask, None, tokenizer, padding="left")
         self.ids, self.mask = text.arranged(input_ids, input_ids[:, :0]), text.mask

@@ -70,7 +70,7 @@ def read_array(path: Path) -> Tensor:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, EOFError) as error:  # numpy's own words would advise to unpickle
-        raise ArtifactError(f"{path}: is no array of plain numbers in numpy's format") from error
+        raise ArtifactError(f"{path}: is no numpy array of plain numbers") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise ArtifactError(f"{path}: holds {kind}, expected one array of floating-point numbers")
