@@ -7,7 +7,16 @@ import torch
 
 from foreword.backbones import FAMILIES
 from foreword.backbones.fingerprint import weights_digest
-from foreword.methods import METHODS, Combined, LayerDeltas, MixtureOfPrompts, PrefixTuning, PromptTuning, PTuning, PTuningV2
+from foreword.methods import (
+    METHODS,
+    Combined,
+    LayerDeltas,
+    MixtureOfPrompts,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    PTuningV2,
+)
 from foreword.methods.nested import NESTS
 from tiny import TINY
 from tiny_runs import Recorder, tiny_trainer

@@ -164,7 +164,8 @@ class TestTraining:
                 else:
                     losses.append(-logs[target])
         found = TASKS[task].loss(model(batch), batch.targets)
-        assert float(found.detach()) == pytest.approx(float(np.mean(losses)), rel=1e-5)  # losses are computed in float32
+        expected = float(np.mean(losses))
+        assert float(found.detach()) == pytest.approx(expected, rel=1e-5)  # losses are computed in float32
 
     @pytest.mark.parametrize("inner", INNER)
     @pytest.mark.parametrize("task", TASKS)
@@ -219,7 +220,8 @@ class TestTraining:
             assert rates[f"prompt.prompts.{number}.parts.0.prompt.weight"] == 0.5
             assert rates[f"prompt.prompts.{number}.parts.1.vectors"] == 0.25
         assert rates["prompt.log_weights"] == 3.0
-        assert fw.MixtureOfPrompts(of=fw.PromptTuning()).default_learning_rate == fw.PromptTuning().default_learning_rate
+        inner = fw.PromptTuning()
+        assert fw.MixtureOfPrompts(of=inner).default_learning_rate == inner.default_learning_rate
 
     def test_takes_the_positions_of_one(self):
         assert fw.MixtureOfPrompts(of=fw.PromptTuning(prompt_length=7), count=5).positions_taken == 7
