@@ -17,7 +17,7 @@ from foreword.methods import (
     PTuning,
     PTuningV2,
 )
-from foreword.methods.nested import NESTS
+from foreword.methods.making.nested import NESTS
 from tiny import TINY
 from tiny_runs import Recorder, tiny_trainer
 

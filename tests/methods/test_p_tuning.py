@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from foreword.errors import BackboneError
 from foreword.injection import Anchor, Injection
 from foreword.methods import Blueprint, FoldedPrompt, PTuning, fold
-from foreword.methods.template import anchors_of
+from foreword.methods.making.template import anchors_of
 from plain import TEXTS, batch_of, row_of, run_by_hand
 from tiny import tiny_backbone
 

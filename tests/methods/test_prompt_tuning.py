@@ -15,7 +15,7 @@ from foreword.errors import BackboneError, MethodError
 from foreword.inference.encoding import encode_examples
 from foreword.injection import Injection, Prompt
 from foreword.methods import Blueprint, FoldedPrompt, PromptTuning, PTuningV2, fold
-from foreword.methods.initializers import POPULATION
+from foreword.methods.making.initializers import POPULATION
 from foreword.model import PromptedModel
 from plain import TEXTS, batch_of, collated, row_of, run_by_hand
 from tiny import tiny_backbone

@@ -18,7 +18,7 @@ from foreword.exchange.layout import sites_of
 from foreword.exchange.reading import find_file, read_checkpoint
 from foreword.exchange.reparameterized import Matrix, read_matrix
 from foreword.methods import PrefixTuning
-from foreword.methods.prefix import prefix_columns
+from foreword.methods.making.prefix import prefix_columns
 from foreword.methods.prefix_tuning import PrefixSets
 from foreword.tasks import Task
 

@@ -20,7 +20,7 @@ from foreword.exchange.heads import linear, pooler_layer
 from foreword.exchange.reading import find_file, read_checkpoint
 from foreword.exchange.reparameterized import Matrix, read_matrix
 from foreword.methods import PTuningV2
-from foreword.methods.prefix import prefix_columns
+from foreword.methods.making.prefix import prefix_columns
 from foreword.tasks import Classification, Task
 
 FILES = ("pytorch_model.bin", "model.safetensors")

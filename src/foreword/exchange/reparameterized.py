@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foreword.exchange.foreign import Linear
 from foreword.exchange.heads import linear
 from foreword.exchange.reading import float32
-from foreword.methods.reparameterization import MLP, Direct
+from foreword.methods.making.reparameterization import MLP, Direct
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Ways to adapt a backbone. `METHODS` is the one table; nothing registers itself."""
 
-from foreword.methods.adapter import Adapter
 from foreword.methods.base import (
     Blueprint,
     Carrier,
@@ -13,14 +12,15 @@ from foreword.methods.base import (
     fold,
     single,
 )
-from foreword.methods.bitfit import BitFit
+from foreword.methods.baselines.adapter import Adapter
+from foreword.methods.baselines.bitfit import BitFit
+from foreword.methods.baselines.fine_tuning import FineTuning
+from foreword.methods.baselines.head_only import HeadOnly
+from foreword.methods.baselines.ia3 import IA3
+from foreword.methods.baselines.lora import LoRA
 from foreword.methods.combined import Combined
 from foreword.methods.composition import average, stack
-from foreword.methods.fine_tuning import FineTuning
-from foreword.methods.head_only import HeadOnly
-from foreword.methods.ia3 import IA3
 from foreword.methods.layer_deltas import LayerDeltas
-from foreword.methods.lora import LoRA
 from foreword.methods.mixture import MixtureOfPrompts
 from foreword.methods.p_tuning import PTuning
 from foreword.methods.prefix_tuning import PrefixTuning

@@ -21,7 +21,7 @@ from foreword.errors import MethodError
 from foreword.injection import Prompt
 from foreword.methods.base import Carrier, Host, Method, PromptEncoder, fold, single
 from foreword.methods.composition import stack, unstack
-from foreword.methods.nested import NESTS, read_method, table_of
+from foreword.methods.making.nested import NESTS, read_method, table_of
 
 
 class Combined(Method):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from foreword.errors import MethodError
 from foreword.injection import Mixture, Prompt
 from foreword.methods.base import Host, Method, PromptEncoder, fold, single
-from foreword.methods.nested import read_method, table_of
+from foreword.methods.making.nested import read_method, table_of
 
 
 class MixtureOfPrompts(Method):

@@ -15,8 +15,8 @@ from torch import nn
 
 from foreword.injection import Anchor, InputPrompt, Prompt
 from foreword.methods.base import Host, Method, PromptEncoder
-from foreword.methods.initializers import input_width
-from foreword.methods.template import Template, anchors_of
+from foreword.methods.making.initializers import input_width
+from foreword.methods.making.template import Template, anchors_of
 
 _AROUND: Template = (10, "text", 10)
 _BEFORE: Template = (20, "text")

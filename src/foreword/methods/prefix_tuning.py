@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from foreword.errors import MethodError
 from foreword.injection import Anchor, InputPrompt, Prompt
-from foreword.methods.activations import Init, check_init, start_prefix, start_tokens
 from foreword.methods.base import Host, Method, PromptEncoder
-from foreword.methods.initializers import input_width
-from foreword.methods.prefix import PrefixEncoder, prefix_columns
-from foreword.methods.reparameterization import MLP, Direct, Kind, reparameterized
+from foreword.methods.making.activations import Init, check_init, start_prefix, start_tokens
+from foreword.methods.making.initializers import input_width
+from foreword.methods.making.prefix import PrefixEncoder, prefix_columns
+from foreword.methods.making.reparameterization import MLP, Direct, Kind, reparameterized
 
 
 class PrefixTuning(Method):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from foreword.errors import MethodError
 from foreword.injection import Anchor, InputPrompt, Prompt
 from foreword.methods.base import Blueprint, Host, Method, PromptEncoder
-from foreword.methods.initializers import input_width, label_rows, text_rows, vocabulary_rows
+from foreword.methods.making.initializers import input_width, label_rows, text_rows, vocabulary_rows
 
 _ANCHORS = {
     "front": Anchor.FRONT,

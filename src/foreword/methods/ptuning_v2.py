@@ -17,10 +17,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from foreword.errors import MethodError
 from foreword.injection import Site, SiteShape
-from foreword.methods.activations import Init, check_init, start_prefix
 from foreword.methods.base import Host, Method
-from foreword.methods.prefix import PrefixEncoder, prefix_columns
-from foreword.methods.reparameterization import Kind, reparameterized
+from foreword.methods.making.activations import Init, check_init, start_prefix
+from foreword.methods.making.prefix import PrefixEncoder, prefix_columns
+from foreword.methods.making.reparameterization import Kind, reparameterized
 
 _INTERVAL = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 _END = re.compile(r"(top|bottom)-(\d{1,6})")

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 
 from foreword.methods.base import Blueprint, Host, Method
-from foreword.methods.initializers import input_width, mask_rows
+from foreword.methods.making.initializers import input_width, mask_rows
+from foreword.methods.making.template import Template, anchors_of
 from foreword.methods.prompt_tuning import VectorEncoder
-from foreword.methods.template import Template, anchors_of
 
 
 class WARP(Method):

@@ -29,7 +29,7 @@ from foreword.exchange.peft.adapter import (
 from foreword.exchange.reading import find_file, float32, read_checkpoint, read_settings
 from foreword.injection import Anchor, InputPrompt, Prompt
 from foreword.methods import Method, PromptTuning, PTuningV2
-from foreword.methods.prefix import prefix_columns
+from foreword.methods.making.prefix import prefix_columns
 from foreword.tasks import Task
 
 

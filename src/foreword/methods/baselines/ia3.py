@@ -12,7 +12,15 @@ from typing import ClassVar
 
 from foreword.attachment import Attachment
 from foreword.methods.base import Carrier, Method
-from foreword.methods.lora import Endings, Targets, are_transposed, find_targets, import_peft, put_layers, shell_name
+from foreword.methods.baselines.lora import (
+    Endings,
+    Targets,
+    are_transposed,
+    find_targets,
+    import_peft,
+    put_layers,
+    shell_name,
+)
 
 # As transformers calls them in families that PEFT's tables leave out.
 _KEY_VALUE: Endings = (("key", "value"), ("k_proj", "v_proj"), ("k_lin", "v_lin"), ("k", "v"), ("Wqkv",))

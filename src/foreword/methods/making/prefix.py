@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foreword.errors import MethodError
 from foreword.injection import KeyValue, Prefix, Prompt, Site, SiteShape
 from foreword.methods.base import PromptEncoder
-from foreword.methods.reparameterization import MLP, Direct
+from foreword.methods.making.reparameterization import MLP, Direct
 
 
 class PrefixEncoder(PromptEncoder):

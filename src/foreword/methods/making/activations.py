@@ -10,7 +10,7 @@ from typing import Literal
 from foreword.errors import MethodError
 from foreword.injection import Prefix
 from foreword.methods.base import Blueprint, Host
-from foreword.methods.initializers import sampled_ids, text_ids
+from foreword.methods.making.initializers import sampled_ids, text_ids
 
 Init = Literal["normal", "text", "vocabulary"]
 

@@ -1,0 +1,1 @@
+"""What prompts are made with: places, starts, parameterizations, and settings inside settings."""
