@@ -51,7 +51,7 @@ class PTuning(Method):
     def build(self, backbone: Host, labels: Sequence[str] = ()) -> TemplateEncoder:
         """The network, and the places that the template speaks of."""
         del labels
-        forward_only = next(iter(backbone.sites)).stack == "decoder"
+        forward_only = {site.stack for site in backbone.sites} == {"decoder"}
         template = self.template or (_BEFORE if forward_only else _AROUND)
         return TemplateEncoder(self, anchors_of(template), input_width(backbone))
 
