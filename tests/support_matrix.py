@@ -483,7 +483,7 @@ random model of the family, which says nothing of how well it learns.
 - **writing**: what is generated with a cache is what is generated without, and for each row alone. For
   decoders and encoder-decoders; the other columns of an encoder-decoder are about its decoder's logits.
 
-`torch.compile` is not among them.
+`torch.compile` is tried with every kind of prompt in `tests/backbones/test_compile.py`.
 """
 
 
