@@ -75,7 +75,7 @@ def load_backbone(
     """
     extra = loading_options(name, quantization, torch.device(device))
     source, revision = _resolve(name, revision)
-    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    options = _at(revision)
     config, family = _config(name, source, revision)
     if language_model and family.project is None:
         raise BackboneError(f"{name}: the family '{config.model_type}' has no vocabulary head")
@@ -178,7 +178,7 @@ def load_pooler(name: str, *, revision: str | None = None) -> dict[str, Tensor]:
                 config=config,
                 dtype=torch.float32,
                 output_loading_info=True,
-                **({} if revision is None else {"revision": revision}),
+                **_at(revision),
             )
     except Exception as error:  # a damaged file surfaces as any of a dozen types, all of them the user's news
         raise BackboneError(f"{name}: could not be loaded ({_first_line(error)})") from error
@@ -188,10 +188,15 @@ def load_pooler(name: str, *, revision: str | None = None) -> dict[str, Tensor]:
     return {n.removeprefix("pooler."): tensor.detach() for n, tensor in weights.items()}
 
 
+def _at(revision: str | None) -> dict[str, Any]:
+    """Keywords that say which revision: none for a folder, which has only one."""
+    return {} if revision is None else {"revision": revision}
+
+
 def _config(name: str, source: str, revision: str | None) -> tuple[Any, Family]:
     """A backbone's config, and the line of its family."""
     try:
-        config = AutoConfig.from_pretrained(source, **({} if revision is None else {"revision": revision}))
+        config = AutoConfig.from_pretrained(source, **_at(revision))
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(f"{name}: not a backbone that transformers can load ({_first_line(error)})") from error
     family = FAMILIES.get(config.model_type)

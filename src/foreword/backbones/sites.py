@@ -68,12 +68,11 @@ def watch_layers(model: nn.Module, sites: Sites) -> None:
 
 def layer_of(model: nn.Module, attention: nn.Module) -> nn.Module:
     """The layer an attention module belongs to: its nearest ancestor that is an item of a list of modules."""
-    name = next(name for name, module in model.named_modules() if module is attention)
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        if isinstance(model.get_submodule(".".join(parts[: end - 1])), nn.ModuleList):
-            return model.get_submodule(".".join(parts[:end]))
-    raise LookupError(f"{name} is in no list of layers")
+    own = next(name for name, module in model.named_modules() if module is attention)
+    for name in _ancestors(own):
+        if isinstance(_parent(model, name), nn.ModuleList):
+            return model.get_submodule(name)
+    raise LookupError(f"{own} is in no list of layers")
 
 
 def layers_of(model: nn.Module, sites: Sites) -> dict[str, nn.Module]:
@@ -87,7 +86,7 @@ def layers_of(model: nn.Module, sites: Sites) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for attention in sites.of:
         for name in _ancestors(names[attention]):
-            items = model.get_submodule(name.rpartition(".")[0])
+            items = _parent(model, name)
             if isinstance(items, nn.ModuleList) and all(names[item] in attending for item in items):
                 found[name] = model.get_submodule(name)
                 break
@@ -98,6 +97,10 @@ def _ancestors(name: str) -> list[str]:
     """The name of a module and of all that it is in, from the inside out."""
     parts = name.split(".")
     return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+def _parent(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])
 
 
 def _add_deltas(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
