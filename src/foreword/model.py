@@ -57,22 +57,26 @@ class PromptedModel(nn.Module):
         if isinstance(prompt, Mixture):
             return self._mixed(batch, prompt)
         injection = None if prompt is None else Injection([prompt])
-        return self._logits(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
+        return self._logits(*texts, injection)
 
     def _mixed(self, batch: Batch, mixture: Mixture) -> Tensor:
         """One pass in which every row stands once per prompt."""
         count, rows = len(mixture.prompts), len(batch.input_ids)
-        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
-        ids, mask, types = (None if text is None else text.repeat_interleave(count, 0) for text in texts)
+        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
+        ids, mask, types, marks = (None if text is None else text.repeat_interleave(count, 0) for text in texts)
         assert ids is not None
         assert mask is not None
         injection = Injection(mixture.prompts, torch.arange(count).repeat(rows))
-        return mix(self._logits(ids, mask, types, injection), mixture.log_weights, self.head.class_axis)
+        logits = self._logits(ids, mask, types, marks, injection)
+        return mix(logits, mixture.log_weights, self.head.class_axis)
 
-    def _logits(self, ids: Tensor, mask: Tensor, types: Tensor | None, injection: Injection | None) -> Tensor:
+    def _logits(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None, marks: Tensor | None, injection: Injection | None
+    ) -> Tensor:
         with self.adapted():
             hidden = self.backbone(ids, mask, types, injection)
-            return head_logits(self.head, self.backbone, hidden, ids, mask)
+            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=marks)
 
     def adapted(self) -> AbstractContextManager[None]:
         """While it lasts, the backbone computes as this model has changed it; whatever runs it does so inside.
@@ -135,7 +139,9 @@ class PromptedModel(nn.Module):
             weight.copy_(weights[name])
 
 
-def head_logits(head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+def head_logits(
+    head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mask: Tensor, *, marks: Tensor | None = None
+) -> Tensor:
     """Logits of a head, handed what it reads in the type of its own weights.
 
     Args:
@@ -143,6 +149,7 @@ def head_logits(head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mas
         backbone: that gave ``hidden``, and whose vocabulary the head may read.
         hidden: ``(B, T, D)``.
         ids, mask: ``(B, T)``, of the text.
+        marks: ``(B, T)``, numbers of marked stretches, where there are some.
     """
     seen = hidden
     if head.reads != "hidden":
@@ -151,7 +158,7 @@ def head_logits(head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mas
     if head.reads == "vocabulary":
         seen = backbone.vocabulary_logits(seen)  # (B, V)
     trained = next(head.parameters(), None)
-    logits: Tensor = head(seen if trained is None else seen.to(trained.dtype), mask)
+    logits: Tensor = head(seen if trained is None else seen.to(trained.dtype), mask, marks)
     return logits
 
 

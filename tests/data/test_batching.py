@@ -120,3 +120,31 @@ class TestCollate:
         moved = batch.to(torch.device("meta"))
         assert {t.device.type for t in (moved.input_ids, moved.token_type_ids, *moved.targets.values())} == {"meta"}
         assert (moved.indices, set(moved.targets)) == (batch.indices, set(batch.targets))
+
+
+class TestGroups:
+    """Rows of one example that are compared in the loss stand in one batch."""
+
+    def test_a_group_is_never_torn_apart_and_every_row_comes_once(self):
+        groups = [range(0, 2), range(2, 5), range(5, 6), range(6, 10)]
+        lengths = [3, 9, 4, 4, 4, 7, 2, 2, 8, 2]
+        batches = bucketed_batches(lengths, 2, seed=1, epoch=0, groups=groups)
+        assert sorted(i for batch in batches for i in batch) == list(range(10))
+        for group in groups:
+            (home,) = [batch for batch in batches if group[0] in batch]
+            start = home.index(group[0])
+            assert home[start : start + len(group)] == list(group)
+
+    def test_the_size_of_a_batch_counts_groups(self):
+        groups = [range(3 * i, 3 * i + 3) for i in range(5)]
+        batches = bucketed_batches([5] * 15, 2, seed=1, epoch=0, groups=groups)
+        assert sorted(map(len, batches)) == [3, 6, 6]
+
+
+def test_marks_are_padded_with_zeros_and_missing_where_no_row_has_any():
+    rows = [Encoded(input_ids=[1, 2, 3], marks=[0, 1, 0]), Encoded(input_ids=[4, 5, 6, 7]), Encoded(input_ids=[8])]
+    batch = collate(rows, [0, 1], 0)
+    assert batch.marks is not None
+    assert batch.marks.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
+    assert collate(rows, [1, 2], 0).marks is None
+    assert batch.to(batch.marks.device).marks is not None

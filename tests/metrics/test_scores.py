@@ -16,13 +16,20 @@ def test_scores_name_their_main_value_and_become_json():
         "main": "f1",
         "values": {"f1": 0.5, "recall": 1.0},
         "counts": {"items": 3},
+        "measures": {},
     }
     with pytest.raises(FrozenInstanceError):
         scores.main = "recall"
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"f1": 50.0}, "fraction"), ({"f1": float("nan")}, "fraction"), ({}, "not among")]
+    ("values", "message"),
+    [
+        ({"f1": 50.0}, "fraction"),
+        ({"f1": float("nan")}, "fraction"),
+        ({"f1": -1.5}, "correlation"),
+        ({}, "not among"),
+    ],
 )
 def test_scores_refuse_what_is_no_fraction(values, message):
     with pytest.raises(ValueError, match=message):
@@ -35,3 +42,10 @@ def test_every_metric_refuses_unequal_lengths_and_nothing(metric):
         metric(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="no items"):
         metric([], [])
+
+
+def test_measures_have_scales_of_their_own_but_are_numbers():
+    scores = Scores(values={"bleu": 0.3}, counts={}, main="bleu", measures={"nist": 8.6})
+    assert scores.to_json()["measures"] == {"nist": 8.6}
+    with pytest.raises(ValueError, match="finite"):
+        Scores(values={"bleu": 0.3}, counts={}, main="bleu", measures={"nist": float("inf")})

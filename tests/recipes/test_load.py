@@ -48,8 +48,18 @@ class TestWhatIsLeftOut:
         assert load_recipe(write('name = "yours"\n' + MINIMAL)).name == "yours"
 
     def test_data_and_task_are_needed(self, write):
-        missing = ["task.type: is missing; expected one of classification, ner, qa"]
-        assert mistakes(write("")) == [*missing, "data.train: is missing", "data.dev: is missing"]
+        missing = [f"task.type: is missing; expected one of {', '.join(TASKS)}"]
+        no_dev = "data.dev: is missing; name a file, or set data.holdout"
+        assert mistakes(write("")) == [*missing, "data.train: is missing", no_dev]
+
+    def test_dev_files_can_be_taken_from_the_training_files(self, write):
+        text = '[task]\ntype = "ner"\n[data]\ntrain = "a.conll"\nholdout = 0.2\n'
+        recipe = load_recipe(write(text))
+        assert recipe.data.dev == ()
+        train, dev = recipe.data.source("train"), recipe.data.source("dev")
+        assert (train.files, dev.files) == (recipe.data.train, recipe.data.train)
+        assert (train.held_out, dev.held_out) == (False, True)
+        assert mistakes(write(text + 'dev = "b.conll"\n'))[0].startswith("data.dev: leave it out with data.holdout")
 
 
 class TestUnknownKeys:

@@ -201,3 +201,25 @@ def test_an_artifact_names_its_data_but_not_where_they_lay(recipe, tmp_path):
     recorded = load_artifact(tmp_path / "out").manifest.recipe["data"]
     assert (recorded["train"], recorded["dev"]) == (["train.jsonl"], ["dev.jsonl"])
     assert str(tmp_path) not in (tmp_path / "out" / "artifact" / "README.md").read_text()
+
+
+class TestTestFiles:
+    def test_they_are_scored_once_by_the_weights_that_were_best_on_dev(self, recipe, tmp_path):
+        run = run_recipe(changed(recipe, "data.test=dev.jsonl"), tmp_path / "out")
+        manifest = load_artifact(tmp_path / "out").manifest
+        assert run.test is not None
+        assert manifest.test is not None
+        assert manifest.test.values == run.test.values == run.outcome.scores.values  # the same file twice
+        assert manifest.data["test"].examples == manifest.data["dev"].examples
+
+    def test_there_need_not_be_any(self, recipe, tmp_path):
+        assert run_recipe(recipe, tmp_path / "out").test is None
+        assert load_artifact(tmp_path / "out").manifest.test is None
+
+    def test_with_a_holdout_nothing_of_the_test_files_is_selected_on(self, recipe, tmp_path):
+        whole = changed(recipe).data.source("train")
+        held = changed(recipe, "data.holdout=0.5", "data.dev=[]", "data.test=dev.jsonl")
+        run = run_recipe(held, tmp_path / "out")
+        train, dev, test = (run.prepared.entries[side].examples for side in ("train", "dev", "test"))
+        assert train + dev == len(list(whole.records())) == test
+        assert dev == round(0.5 * test)

@@ -53,11 +53,12 @@ class DataEntry(Part):
 
 
 class MetricsEntry(Part):
-    """Scores on the dev data: fractions in [0, 1], and the counts behind them."""
+    """Scores: fractions or correlations, the counts behind them, and measures on scales of their own."""
 
     main: str
     values: dict[str, float]
     counts: dict[str, int]
+    measures: dict[str, float] = {}
 
 
 class ParametersEntry(Part):
@@ -106,6 +107,7 @@ class Manifest(Part):
     max_length: PositiveInt | None
     data: dict[str, DataEntry]
     metrics: MetricsEntry
+    test: MetricsEntry | None = None
     parameters: ParametersEntry
     training: TrainingEntry
     versions: dict[str, str]

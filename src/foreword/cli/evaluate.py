@@ -75,10 +75,10 @@ def data_source(artifact: Artifact, files: list[str], format: str | None, split:
 
     given: dict[str, Any] = {"format": format, "dev_split": split}
     changes = {name: value for name, value in given.items() if value is not None}
-    trained = artifact.manifest.recipe.get("data", {"train": (), "dev": ()})
+    trained = artifact.manifest.recipe.get("data", {"train": (), "dev": ("",)})
     try:
         table = DataTable.model_validate(trained)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise ArtifactError(f"{artifact.path}: recipe.data.{where}: {error.errors()[0]['msg']}") from error
-    return table.model_copy(update={**changes, "dev": tuple(files)}).source("dev")
+    return table.model_copy(update={**changes, "dev": tuple(files), "holdout": None, "dev_sample": None}).source("dev")

@@ -24,6 +24,8 @@ class Encoded:
         offsets: character span of each token in the text that is read back, ``(0, 0)`` elsewhere.
         reads: per token, whether it belongs to the text that is read back.
         words: for tagging, ``(word, token)`` pairs this row answers for.
+        marks: per token, the number of the marked stretch it belongs to, counted from 1; 0 elsewhere. For heads
+            that read certain words, such as a predicate or the two words of a pair.
     """
 
     input_ids: list[int]
@@ -32,6 +34,7 @@ class Encoded:
     offsets: Sequence[tuple[int, int]] = ()
     reads: Sequence[bool] = ()
     words: Sequence[tuple[int, int]] = ()
+    marks: Sequence[int] = ()
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -48,6 +51,7 @@ class Batch:
         token_type_ids: ``(B, T)`` int64 or None.
         targets: name -> ``(B,)`` or ``(B, T)`` int64, padded with `IGNORED`; those that every row has.
         indices: which encoded rows these are.
+        marks: ``(B, T)`` int64, numbers of marked stretches, 0 elsewhere and at padding; None where no row has any.
     """
 
     input_ids: Tensor
@@ -55,6 +59,7 @@ class Batch:
     token_type_ids: Tensor | None
     targets: Mapping[str, Tensor]
     indices: tuple[int, ...]
+    marks: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -64,6 +69,7 @@ class Batch:
             None if self.token_type_ids is None else self.token_type_ids.to(device),
             {name: target.to(device) for name, target in self.targets.items()},
             self.indices,
+            None if self.marks is None else self.marks.to(device),
         )
 
 
@@ -94,11 +100,18 @@ def collate(rows: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Bat
         token_type_ids=None if all(t is None for t in types) else padded([t or [] for t in types], 0),
         targets=targets,
         indices=tuple(indices),
+        marks=padded([row.marks for row in chosen], 0) if any(row.marks for row in chosen) else None,
     )
 
 
 def bucketed_batches(
-    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, pool_batches: int = 50
+    lengths: Sequence[int],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    pool_batches: int = 50,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """Shuffled batches whose rows have similar lengths.
 
@@ -107,10 +120,15 @@ def bucketed_batches(
 
     Args:
         lengths: tokens per row.
-        batch_size: rows per batch; only the last may be smaller.
+        batch_size: rows per batch, or groups where there are some; only the last may be smaller.
         seed, epoch: of the run.
         pool_batches: batches per pool; more means less padding and less mixing.
+        groups: rows that must stand in one batch, next to each other and in this order; each row alone if None.
     """
+    if groups is not None:
+        longest = [max(lengths[i] for i in group) for group in groups]
+        chosen = bucketed_batches(longest, batch_size, seed=seed, epoch=epoch, pool_batches=pool_batches)
+        return [[i for number in batch for i in groups[number]] for batch in chosen]
     generator = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     generator.shuffle(order)

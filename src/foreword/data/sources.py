@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
@@ -12,6 +13,9 @@ from typing import Any
 
 from foreword.data.readers import ReadOptions, read_records
 from foreword.data.records import Record
+
+_SEED = 11
+"""Of which records are drawn and put aside: the data of a study must not change with the seed of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,9 @@ class Source:
         format: a name in `foreword.data.readers.FORMATS`, or "auto".
         options: choices that some formats leave open.
         limit: use only so many of the first records; all if None.
+        sample: draw so many of those at random, the same ones every time; all if None.
+        holdout: share of what is left by then, in [0, 1), that is put aside at random, the same every time.
+        held_out: whether this source is what was put aside, and not the rest.
     """
 
     files: Sequence[str] = ()
@@ -31,6 +38,9 @@ class Source:
     format: str = "auto"
     options: ReadOptions = field(default_factory=ReadOptions)
     limit: int | None = None
+    sample: int | None = None
+    holdout: float = 0.0
+    held_out: bool = False
 
     @classmethod
     def of(cls, data: Source | str | Path | Iterable[Mapping[str, Any]]) -> Source:
@@ -42,12 +52,19 @@ class Source:
         return cls(items=tuple(data))
 
     def records(self) -> Iterator[Record]:
-        """All records, in order.
+        """The records that are meant, in order.
 
         Raises:
             DataError: from the reader, naming file and line.
         """
-        return islice(self._all_records(), self.limit)
+        found: Iterator[Record] = islice(self._all_records(), self.limit)
+        if self.sample is not None:
+            found = iter(_drawn(list(found), self.sample))
+        if not self.holdout:
+            return found
+        kept = list(found)
+        aside = set(random.Random(_SEED).sample(range(len(kept)), max(1, round(self.holdout * len(kept)))))
+        return (record for number, record in enumerate(kept) if (number in aside) == self.held_out)
 
     def _all_records(self) -> Iterator[Record]:
         for file in self.files:
@@ -67,6 +84,12 @@ class Source:
             text = json.dumps(list(self.items), sort_keys=True, default=str)
             found["<memory>"] = sha256(text.encode()).hexdigest()
         return found
+
+
+def _drawn(records: Sequence[Record], count: int) -> list[Record]:
+    """``count`` of the records, all if there are not so many, in their order."""
+    chosen = random.Random(_SEED).sample(range(len(records)), min(count, len(records)))
+    return [records[number] for number in sorted(chosen)]
 
 
 def _file_sha256(path: Path) -> str:

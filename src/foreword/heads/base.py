@@ -39,12 +39,13 @@ class Head(nn.Module):
     reads: ClassVar[Reads] = "hidden"
     class_axis: int = -1
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """Logits.
 
         Args:
             hidden: ``(B, T, D)``, or what else it `reads`.
             mask: ``(B, T)``, nonzero for real tokens.
+            marks: ``(B, T)``, numbers of marked stretches (`Encoded.marks`), for heads that read them.
         """
-        del hidden, mask
+        del hidden, mask, marks
         raise TypeError(f"{type(self).__name__} does not say how it reads hidden states")

@@ -34,8 +34,9 @@ class PooledHead(Head):
             layers += [nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(hidden_size, labels))
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``."""
+        del marks
         if self.pooling == "first":
             pooled = hidden[:, 0]
         elif self.pooling == "last":

@@ -24,7 +24,8 @@ class TokenHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, outputs)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, T, C)``; the lowest number at padding, so that a softmax over positions never sees it."""
+        del marks
         logits: Tensor = self.linear(self.dropout(hidden))
         return logits.masked_fill(mask[:, :, None] == 0, torch.finfo(logits.dtype).min)

@@ -29,9 +29,9 @@ class VerbalizerHead(Head):
         self.words: Tensor
         self.register_buffer("words", torch.tensor(words), persistent=False)  # settings and tokenizer tell them
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)`` from logits over the vocabulary ``(B, V)``."""
-        del mask
+        del mask, marks
         return hidden[:, self.words]
 
 
@@ -50,9 +50,9 @@ class LearnedVerbalizerHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.classes = nn.Parameter(start.detach().float().clone())
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)`` from what the output embeddings read ``(B, W)``."""
-        del mask
+        del mask, marks
         logits: Tensor = self.dropout(hidden) @ self.classes.T
         return logits
 

@@ -107,7 +107,8 @@ class MixedPredictor:
             mine = [place for place, (_, number) in enumerate(places) if number in self._numbers[name]]
             if mine:
                 ids, mask, prompt = batch.input_ids[mine], batch.attention_mask[mine], self._prompts[name]
-                answers = head_logits(head, self.backbone, hidden[mine], ids, mask)
+                marks = None if batch.marks is None else batch.marks[mine]
+                answers = head_logits(head, self.backbone, hidden[mine], ids, mask, marks=marks)
                 if isinstance(prompt, Mixture):
                     answers = mix(answers, prompt.log_weights, head.class_axis)
                 own = [i for i, owner in enumerate(owners) if owner == name]

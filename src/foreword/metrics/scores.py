@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -12,24 +13,29 @@ class Scores:
     """Measured values of one evaluation.
 
     Attributes:
-        values: name -> fraction in [0, 1]; never a percentage.
+        values: name -> fraction in [0, 1], or correlation in [-1, 1]; never a percentage.
         counts: name -> how many items the values were counted on.
         main: name, in ``values``, of the one to select models by; higher is better.
+        measures: name -> finite number on a scale of its own, such as NIST or a squared error.
 
     Raises:
-        ValueError: ``main`` is not in ``values``, or a value is not in [0, 1].
+        ValueError: ``main`` is not in ``values``, a value is not in [-1, 1], or a measure is not finite.
     """
 
     values: Mapping[str, float]
     counts: Mapping[str, int]
     main: str
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.main not in self.values:
             raise ValueError(f"main value '{self.main}' is not among: {', '.join(self.values)}")
         for name, value in self.values.items():
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"'{name}' is {value}, not a fraction in [0, 1]")
+            if not -1.0 <= value <= 1.0:
+                raise ValueError(f"'{name}' is {value}, neither a fraction in [0, 1] nor a correlation in [-1, 1]")
+        for name, number in self.measures.items():
+            if not math.isfinite(number):
+                raise ValueError(f"'{name}' is {number}, not a finite number")
 
     @property
     def main_value(self) -> float:
@@ -37,8 +43,13 @@ class Scores:
         return self.values[self.main]
 
     def to_json(self) -> dict[str, Any]:
-        """The three fields as plain objects that ``json.dumps`` accepts."""
-        return {"main": self.main, "values": dict(self.values), "counts": dict(self.counts)}
+        """The fields as plain objects that ``json.dumps`` accepts."""
+        return {
+            "main": self.main,
+            "values": dict(self.values),
+            "counts": dict(self.counts),
+            "measures": dict(self.measures),
+        }
 
 
 def check_items(gold: Sized, predicted: Sized) -> None:

@@ -135,7 +135,7 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
     data = raw.get("data")
     mistakes: list[str] = []
     if isinstance(data, dict):
-        for side in ("train", "dev"):
+        for side in ("train", "dev", "test"):
             value = data.get(side)
             if isinstance(value, str):
                 data[side] = _path(value, folder, f"data.{side}", mistakes)

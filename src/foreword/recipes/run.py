@@ -66,6 +66,7 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         backbone,
         recipe.training,
         reserved=recipe.method.positions_taken,
+        test=recipe.data.source("test") if recipe.data.test else None,
     )
     if prepared.start is not None:  # and so is one that cannot start as it should
         start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)

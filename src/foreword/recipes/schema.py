@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
 
 from foreword.backbones.quantization import Quantization
 from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
@@ -24,6 +24,7 @@ from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+Side = Literal["train", "dev", "test"]
 
 
 class Table(BaseModel):
@@ -58,8 +59,12 @@ class DataTable(Table):
 
     train: tuple[str, ...]
     """File, or list of files, to train on. Relative to the recipe; $NAME is taken from the environment."""
-    dev: tuple[str, ...]
-    """File, or list of files, to evaluate on while training."""
+    holdout: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training examples to put aside at random and select on, instead of dev files."""
+    dev: tuple[str, ...] = Field(default=(), validate_default=True)
+    """File, or list of files, to evaluate on while training. The best weights there are kept."""
+    test: tuple[str, ...] = ()
+    """File, or list of files, to score once, when training is over; nothing is selected on it."""
     format: str = "auto"
     """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
@@ -74,13 +79,30 @@ class DataTable(Table):
     """datasets: name of the split to train on."""
     dev_split: str = "validation"
     """datasets: name of the split to evaluate on."""
+    test_split: str = "test"
+    """datasets: name of the split to score on in the end."""
     train_limit: PositiveInt | None = None
     """Train on so many of the first examples only."""
+    train_sample: PositiveInt | None = None
+    """Draw so many training examples at random, the same for every seed of a run."""
+    dev_sample: PositiveInt | None = None
+    """Draw so many dev examples in the same way."""
+    test_sample: PositiveInt | None = None
+    """Draw so many test examples in the same way."""
 
-    @field_validator("train", "dev", mode="before")
+    @field_validator("train", "dev", "test", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("dev")
+    @classmethod
+    def _something_to_select_on(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "holdout" in info.data and bool(value) == (info.data["holdout"] is not None):
+            raise ValueError(
+                "leave it out with data.holdout" if value else "is missing; name a file, or set data.holdout"
+            )
+        return value
 
     @field_validator("format")
     @classmethod
@@ -93,20 +115,30 @@ class DataTable(Table):
         """Side -> its files as seen from anywhere."""
         return {
             side: [file if file.startswith(HUB_PREFIX) else str(Path(file).absolute()) for file in files]
-            for side, files in (("train", self.train), ("dev", self.dev))
+            for side, files in (("train", self.train), ("dev", self.dev), ("test", self.test))
+            if files
         }
 
-    def source(self, side: Literal["train", "dev"]) -> Source:
-        """The files of one side."""
+    def source(self, side: Side) -> Source:
+        """The examples of one side; with ``holdout`` those of 'dev' are training examples that were put aside."""
+        held_out = side == "dev" and self.holdout is not None
+        origin: Side = "train" if held_out else side
         options = ReadOptions(
             token_column=self.token_column,
             tag_column=self.tag_column,
             separator=self.separator,
             quoting=self.quoting,
-            split=self.train_split if side == "train" else self.dev_split,
+            split=getattr(self, f"{origin}_split"),
         )
-        limit = self.train_limit if side == "train" else None
-        return Source(files=getattr(self, side), format=self.format, options=options, limit=limit)
+        return Source(
+            files=getattr(self, origin),
+            format=self.format,
+            options=options,
+            limit=self.train_limit if origin == "train" else None,
+            sample=getattr(self, f"{origin}_sample"),
+            holdout=self.holdout or 0.0 if origin == "train" else 0.0,
+            held_out=held_out,
+        )
 
 
 @dataclass(frozen=True)
@@ -226,7 +258,8 @@ def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
     where = ".".join([section, *path])
     if error["type"] == "missing":
         return f"{where}: is missing"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')} (found {error['input']!r:.60})"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" + ("" if said.startswith("is missing") else f" (found {error['input']!r:.60})")
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    together: ClassVar[bool] = False
+    """Whether the rows of one example must stand in one batch, because their logits are compared in the loss."""
 
     labels: tuple[str, ...] | None = None
     """Label names, in the order of the head's outputs. Found from the training data when left out."""
@@ -129,6 +131,18 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
             logits: per row, without padding: ``(C,)`` or ``(T, C)``, float32 on the CPU.
         """
         raise NotImplementedError
+
+    def settle(self, examples: Sequence[ExampleT], predictions: Sequence[PredictionT]) -> Self:
+        """The same task with what is to be chosen on development data, such as a threshold.
+
+        Predictions do not depend on what is chosen here; `score` and `to_json` apply it.
+
+        Args:
+            examples: labelled development examples.
+            predictions: one per example.
+        """
+        del examples, predictions
+        return self
 
     def score(self, examples: Sequence[ExampleT], predictions: Sequence[PredictionT]) -> Scores:
         """The task's official metric over labelled examples."""

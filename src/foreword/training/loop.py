@@ -49,12 +49,14 @@ class Outcome:
     """What a run came to. The model holds the best weights seen on dev.
 
     Attributes:
+        task: with what it chose on dev (`Task.settle`).
         scores: of the best evaluation.
         predictions: of the best weights on dev, in order.
         progress: evaluations, steps, seconds.
         padding: share of padded positions in an epoch of training, in [0, 1).
     """
 
+    task: Task[Any, Any]
     scores: Scores
     predictions: list[Any]
     progress: Progress
@@ -103,7 +105,8 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the data."""
-        return math.ceil(math.ceil(len(self.train.rows) / self.settings.batch_size) / self.settings.accumulation_steps)
+        units = self.train.rows_of if self.task.together else self.train.rows
+        return math.ceil(math.ceil(len(units) / self.settings.batch_size) / self.settings.accumulation_steps)
 
     @property
     def total_steps(self) -> int:
@@ -138,10 +141,10 @@ class Trainer:
                 self._epoch()
         if self.best is not None:
             self.model.load_state(self.best)
-        scores, predictions = self.evaluate()
+        task, scores, predictions = self.evaluate()
         end = {**scores.values, "best_step": self.progress.best_step, "seconds": self.progress.seconds}
         self.tracker.event("end", self.progress.step, end)
-        return Outcome(scores, predictions, self.progress, padding_ratio(self.train.lengths, self._batches(0)))
+        return Outcome(task, scores, predictions, self.progress, padding_ratio(self.train.lengths, self._batches(0)))
 
     @property
     def _stale(self) -> bool:
@@ -149,7 +152,10 @@ class Trainer:
         return patience is not None and self.progress.stale >= patience
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        return bucketed_batches(self.train.lengths, self.settings.batch_size, seed=self.settings.seed, epoch=epoch)
+        groups = self.train.rows_of if self.task.together else None
+        return bucketed_batches(
+            self.train.lengths, self.settings.batch_size, seed=self.settings.seed, epoch=epoch, groups=groups
+        )
 
     def _epoch(self) -> None:
         progress, parts = self.progress, self.settings.accumulation_steps
@@ -225,16 +231,23 @@ class Trainer:
         }
         self.tracker.event("step", progress.step, values)
 
-    def evaluate(self) -> tuple[Scores, list[Any]]:
-        """Score the model as it is on dev."""
-        bf16 = self.settings.precision == "bf16"
-        predictions = predict_encoded(self.model, self.task, self.dev, bf16=bf16)
-        return self.task.score(self.dev.examples, predictions), predictions
+    def evaluate(self) -> tuple[Task[Any, Any], Scores, list[Any]]:
+        """Score the model as it is on dev, with what the task chooses there."""
+        predictions = self._predict(self.dev)
+        task = self.task.settle(self.dev.examples, predictions)
+        return task, task.score(self.dev.examples, predictions), predictions
+
+    def score(self, encoded: EncodedSet, task: Task[Any, Any]) -> Scores:
+        """Score the model as it is on other examples, with what ``task`` has chosen on dev."""
+        return task.score(encoded.examples, self._predict(encoded))
+
+    def _predict(self, encoded: EncodedSet) -> list[Any]:
+        return predict_encoded(self.model, self.task, encoded, bf16=self.settings.precision == "bf16")
 
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         began = time.perf_counter()
-        scores, _ = self.evaluate()
+        _, scores, _ = self.evaluate()
         progress.seconds += time.perf_counter() - began
         better = progress.best_value is None or scores.main_value > progress.best_value
         if better:

@@ -31,6 +31,7 @@ from foreword.errors import BackboneError, DataError, MethodError
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.injection import Prompt
 from foreword.methods import Method
+from foreword.metrics.scores import Scores
 from foreword.model import PromptedModel
 from foreword.tasks import Task
 from foreword.training.loop import Outcome, Trainer
@@ -46,6 +47,7 @@ class Prepared:
     Attributes:
         task: with its labels.
         train, dev: encoded examples.
+        test: examples to score once in the end, None where there are none.
         entries: what the artifact will say of the data.
         start: the prompt to begin with, None for a fresh one.
     """
@@ -55,14 +57,15 @@ class Prepared:
     dev: EncodedSet
     entries: Mapping[str, DataEntry]
     start: Prompt | None = None
+    test: EncodedSet | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What had to be done to make examples fit, in words."""
         return [
-            f"{side}: {count} of {self.entries[side].examples} examples {note}"
-            for side in ("train", "dev")
-            for note, count in self.entries[side].notes.items()
+            f"{side}: {count} of {entry.examples} examples {note}"
+            for side, entry in self.entries.items()
+            for note, count in entry.notes.items()
         ]
 
 
@@ -74,8 +77,9 @@ def prepare(
     settings: TrainingSettings,
     *,
     reserved: int = 0,
+    test: Source | None = None,
 ) -> Prepared:
-    """Read, check and encode both sides of the data.
+    """Read, check and encode all sides of the data.
 
     Args:
         task: what the data is for.
@@ -83,6 +87,7 @@ def prepare(
         backbone: whose tokenizer is used.
         settings: of which the length limit counts, and the artifact to start from.
         reserved: positions of a row that the prompt takes (`Method.positions_taken`).
+        test: what to score once in the end.
 
     Raises:
         DataError: naming file, line and field.
@@ -91,33 +96,47 @@ def prepare(
     start_from = None if settings.start_from is None else prompt_to_start_from(settings.start_from, backbone)
     train_examples = task.read(train.records(), labelled=True)
     task = task.with_labels_from(train_examples)
-    dev_records = list(dev.records())
-    dev_examples = task.read(dev_records, labelled=True)
-    task.check_labels(dev_records, dev_examples)
-    for side, source, examples in (("train", train, train_examples), ("dev", dev, dev_examples)):
-        if not examples:
-            raise DataError(f"no {side} examples", file=", ".join(source.files) or None)
+    sources = {"train": train, "dev": dev} | ({} if test is None else {"test": test})
+    examples = {side: train_examples if side == "train" else _checked(task, sources[side]) for side in sources}
+    for side, found in examples.items():
+        if not found:
+            raise DataError(f"no {side} examples", file=", ".join(sources[side].files) or None)
     task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before all texts are read
-    encoded = [
-        encode_examples(task, e, backbone, settings.max_length, reserved=reserved)
-        for e in (train_examples, dev_examples)
-    ]
-    entries = {
-        side: DataEntry(files=source.digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes))
-        for side, source, one in (("train", train, encoded[0]), ("dev", dev, encoded[1]))
+    encoded = {
+        side: encode_examples(task, found, backbone, settings.max_length, reserved=reserved)
+        for side, found in examples.items()
     }
-    return Prepared(task, encoded[0], encoded[1], entries, start_from)
+    entries = {
+        side: DataEntry(
+            files=sources[side].digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes)
+        )
+        for side, one in encoded.items()
+    }
+    return Prepared(task, encoded["train"], encoded["dev"], entries, start_from, encoded.get("test"))
+
+
+def _checked(task: Task[Any, Any], source: Source) -> list[Any]:
+    """Labelled examples whose labels the task knows."""
+    records = list(source.records())
+    examples = task.read(records, labelled=True)
+    task.check_labels(records, examples)
+    return examples
 
 
 @dataclass
 class TrainedRun:
-    """A finished run: the model with its best weights, and how it came to be."""
+    """A finished run: the model with its best weights, and how it came to be.
+
+    Attributes:
+        test: scores of those weights on test examples, where there are some.
+    """
 
     model: PromptedModel
     prepared: Prepared
     settings: TrainingSettings
     outcome: Outcome
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    test: Scores | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -125,7 +144,7 @@ class TrainedRun:
         return [*self.prepared.warnings, *self._constant()]
 
     def _constant(self) -> list[str]:
-        task, predictions = self.prepared.task, self.outcome.predictions
+        task, predictions = self.outcome.task, self.outcome.predictions
         answers = Counter(task.answer_key(prediction) for prediction in predictions)
         if len(predictions) < 2 or len(answers) > 1:
             return []
@@ -144,12 +163,13 @@ class TrainedRun:
             format_version=FORMAT_VERSION,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             backbone=BackboneEntry(**backbone_entry(model.backbone)),
-            task=_component(self.prepared.task),
+            task=_component(outcome.task),
             method=_component(model.method),
             recipe=_without_folders(self.recipe),
             max_length=self.settings.max_length,
             data=dict(self.prepared.entries),
             metrics=MetricsEntry(**outcome.scores.to_json()),
+            test=None if self.test is None else MetricsEntry(**self.test.to_json()),
             parameters=ParametersEntry(
                 prompt=counts.get("prompt", 0),
                 attachment=counts.get("attachment", 0),
@@ -234,7 +254,8 @@ def train_prepared(
     if resume:
         trainer.resume()
     outcome = trainer.fit()
-    return TrainedRun(model, prepared, settings, outcome, recipe)
+    test = None if prepared.test is None else trainer.score(prepared.test, outcome.task)
+    return TrainedRun(model, prepared, settings, outcome, recipe, test)
 
 
 def run_digest(recipe: Mapping[str, Any], prepared: Prepared, backbone: Backbone) -> str:
@@ -252,7 +273,7 @@ def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe with its files by name alone: where they lay is nobody's business in a published artifact."""
     plain = dict(recipe)
     data, training = recipe.get("data", {}), recipe.get("training", {})
-    names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev") if side in data}
+    names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev", "test") if side in data}
     if names:
         plain["data"] = {**data, **names}
     if training.get("start_from") is not None:
