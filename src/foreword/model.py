@@ -162,22 +162,23 @@ def head_logits(
     return logits
 
 
-def mix(logits: Tensor, log_weights: Tensor, axis: int) -> Tensor:
-    """Mix the answers of K prompts as probabilities, in float32 or better.
+def mix(logits: Tensor, log_weights: Tensor, axis: int | None) -> Tensor:
+    """Mix the answers of K prompts, in float32 or better: as probabilities, or else as the numbers they are.
 
     Padding, where a head gives the lowest number, keeps it along an axis of positions.
 
     Args:
         logits: ``(B K, ...)``, the K answers to one row behind one another.
         log_weights: ``(K,)``.
-        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`).
+        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`), or None.
 
     Returns:
-        Log probabilities ``(B, ...)``, which are logits of the mixture.
+        Log probabilities ``(B, ...)``, which are logits of the mixture; without an axis, means of the logits.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    answers = wide.log_softmax(axis).reshape(-1, len(log_weights), *logits.shape[1:])
-    return torch.logsumexp(answers + log_weights.view(-1, *[1] * (logits.dim() - 1)), dim=1)
+    answers = (wide if axis is None else wide.log_softmax(axis)).reshape(-1, len(log_weights), *logits.shape[1:])
+    shares = log_weights.view(-1, *[1] * (logits.dim() - 1))
+    return (answers * shares.exp()).sum(1) if axis is None else torch.logsumexp(answers + shares, dim=1)
 
 
 def _of_part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -69,8 +69,11 @@ def _report(run: TrainedRun, artifact: Path) -> None:
     manifest = run.manifest()
     print_table(
         [
-            *score_rows(run.outcome.scores.values),
-            *((f"test {name}", value) for name, value in score_rows(run.test.values if run.test else {})),
+            *score_rows({**run.outcome.scores.values, **run.outcome.scores.measures}),
+            *(
+                (f"test {name}", value)
+                for name, value in score_rows({**run.test.values, **run.test.measures} if run.test else {})
+            ),
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
             ("padding in training", f"{manifest.training.padding:.1%}"),
             ("artifact", f"{artifact} ({size(folder_size(artifact))})"),

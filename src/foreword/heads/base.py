@@ -33,11 +33,11 @@ class Head(nn.Module):
             word answers, the 'features' that output embeddings read, ``(B, W)``, or the logits of the whole
             'vocabulary', ``(B, V)``.
         class_axis: along which the logits are of things of which one is chosen: the last, of classes, or 1, of
-            positions. A softmax along it gives probabilities.
+            positions. A softmax along it gives probabilities. None where every output is a number by itself.
     """
 
     reads: ClassVar[Reads] = "hidden"
-    class_axis: int = -1
+    class_axis: int | None = -1
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """Logits.
