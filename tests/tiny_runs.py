@@ -13,7 +13,7 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, Task
+from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression, Task
 from foreword.training.loop import Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
@@ -35,7 +35,8 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
-    text = " ".join(words)
+    text, right = " ".join(words), len(words) % 2
+    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
         "ner": {"tokens": words, "tags": tags},
@@ -44,6 +45,13 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "context": text,
             "answers": [{"text": place, "answer_start": text.index(place)}],
         },
+        "regression": {"text": text, "score": len(words) - 5.5},
+        "multi-label": {"text": text, "labels": [place] + ["sister"] * ("sister" in words)},
+        "multiple-choice": {
+            "text": text,
+            "choices": [*choices[:right], "the letter", *choices[right:]],
+            "label": right,
+        },
     }[name]
 
 
@@ -51,6 +59,9 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
+    "regression": Regression(mean=0, deviation=2, dropout=0),
+    "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
+    "multiple-choice": MultipleChoice(dropout=0),
 }
 
 
