@@ -1,8 +1,9 @@
 """Multiple choice: which of an example's own choices is right, as in COPA.
 
 Every choice is read in a row of its own, as a pair of the text and the choice; a pooled head gives each row one
-score, and a softmax over the rows of the example makes them probabilities (Liu et al. 2022 read COPA like that,
-as BERT's authors read SWAG: Devlin et al. 2019, section 4.4). Examples of one batch may differ in their choices.
+score, and a softmax over the rows of the example makes them probabilities, as BERT's authors read SWAG (Devlin et
+al. 2019, section 4.4) and those of P-Tuning v2 read COPA (in their code). Examples of one batch may have different
+numbers of choices.
 """
 
 from __future__ import annotations
