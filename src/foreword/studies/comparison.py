@@ -160,7 +160,7 @@ class Comparison:
         return entry.mean is not None and entry.mean == max(means)
 
     def ratio(self, entry: Entry) -> float | None:
-        """Its mean by that of the baseline on the same data; None where one is missing, or the baseline not positive."""
+        """Its mean by that of the baseline on the same data; None where one is missing, or that is not positive."""
         base = None if self.baseline is None else self.row(entry.data).get(self.baseline)
         if base is None or base.mean is None or base.mean <= 0 or entry.mean is None:
             return None

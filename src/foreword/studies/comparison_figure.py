@@ -11,7 +11,7 @@ from foreword.artifacts.folders import write_whole
 from foreword.studies.comparison import Comparison
 from foreword.studies.comparison_page import method_tones
 
-INK, SOFT, RULE = "#1d2126", "#5a626c", "#e3e1db"
+INK, SOFT, RULE, STRIPE = "#1d2126", "#5a626c", "#e3e1db", "#f7f6f3"
 COLOURS = ("#0b5cad", "#b4470b", "#00704f", "#86439f", "#7a5c00", "#545c66")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -23,10 +23,12 @@ def write_figure(path: Path, comparison: Comparison) -> None:
         OutputError: the file cannot be written.
     """
     drawn = [data for data in comparison.data if any(map(comparison.ratio, comparison.row(data).values()))]
-    figure = Figure(figsize=(8, 1.5 + 0.42 * len(drawn)), layout="constrained")
+    figure = Figure(figsize=(8, 1.6 + 0.5 * len(drawn)), layout="constrained")
     axes = figure.subplots()
-    for method, tone in method_tones(comparison).items():
-        rows = [(place, comparison.row(data).get(method)) for place, data in enumerate(drawn)]
+    tones = method_tones(comparison)
+    for number, (method, tone) in enumerate(tones.items()):
+        beside = 0.5 * (number / max(len(tones) - 1, 1) - 0.5)  # so that equal scores do not hide one another
+        rows = [(place + beside, comparison.row(data).get(method)) for place, data in enumerate(drawn)]
         found = [(place, entry, ratio) for place, entry in rows if entry and (ratio := comparison.ratio(entry))]
         axes.errorbar(
             [ratio for _, _, ratio in found],
@@ -46,7 +48,9 @@ def write_figure(path: Path, comparison: Comparison) -> None:
     axes.set_xlabel("score by that of fine-tuning", color=SOFT)
     axes.tick_params(colors=SOFT, length=0)
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.grid(axis="both", color=RULE, zorder=0)
+    axes.grid(axis="x", color=RULE, zorder=0)
+    for place in range(len(drawn)):
+        axes.axhspan(place - 0.4, place + 0.4, color=STRIPE, zorder=0)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)

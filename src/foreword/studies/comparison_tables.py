@@ -109,8 +109,8 @@ def cost_rows(comparison: Comparison) -> Iterator[Row]:
                 size(entry.bytes),
                 duration(entry.seconds),
                 f"{1000 * entry.seconds_per_step:,.0f} ms",
-                size(entry.peak_memory) if entry.peak_memory else "–",
-                ", ".join(one.partition(".")[2].replace("=", " = ") for one in entry.settings or ()) or "–",
+                size(entry.peak_memory) if entry.peak_memory else "-",
+                ", ".join(one.partition(".")[2].replace("=", " = ") for one in entry.settings or ()) or "-",
             )
 
 
@@ -141,7 +141,7 @@ def failures(comparison: Comparison) -> list[str]:
 
 def _score(comparison: Comparison, entry: Entry | None) -> ScoreCell:
     if entry is None or entry.mean is None:
-        return ScoreCell("failed" if entry is not None and entry.errors else "–", "", best=False)
+        return ScoreCell("failed" if entry is not None and entry.errors else "-", "", best=False)
     ratio = None if entry.method == comparison.baseline else comparison.ratio(entry)
     return ScoreCell(_spread(entry), "" if ratio is None else _ratio(ratio), comparison.is_best(entry))
 
@@ -149,11 +149,11 @@ def _score(comparison: Comparison, entry: Entry | None) -> ScoreCell:
 def _spread(entry: Entry) -> str:
     """Mean and deviation, and how many seeds are missing."""
     missing = f" ({len(entry.results)} of {entry.seeds} seeds)" if len(entry.results) < entry.seeds else ""
-    return "–" if entry.mean is None else spread(entry.mean, entry.deviation) + missing
+    return "-" if entry.mean is None else spread(entry.mean, entry.deviation) + missing
 
 
 def _ratio(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.3f}"
+    return "-" if ratio is None else f"{ratio:.3f}"
 
 
 def _beside_papers(comparison: Comparison) -> Iterable[tuple[Entry, Entry, list[Published]]]:
