@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from foreword.studies.comparison import Comparison, Entry
 from foreword.studies.published import Published, published_on
-from foreword.studies.wording import FULL, PROMPT, duration, listed, metric_name, share, size, spread
+from foreword.studies.wording import FULL, PROMPT, duration, listed, metric_name, share, size, span, spread
 
 Row = tuple[str, ...]
 
@@ -64,16 +64,12 @@ def headline(comparison: Comparison) -> str:
     if summary is None:
         return ""
     entries = [entry for entry in comparison.entries if entry.method == summary.method and entry.results]
-    shares = sorted(entry.share for entry in entries)
     data, worst = summary.worst
-    trained = (
-        share(shares[0]) if share(shares[0]) == share(shares[-1]) else f"{share(shares[0])} to {share(shares[-1])}"
-    )
-    least = "" if len(summary.ratios) == 1 else f", and at least {worst:.1%} ({data})"
-    where = f"{len(summary.ratios)} data sets on average" if len(summary.ratios) > 1 else data
+    several = f"on average over {len(summary.ratios)} data sets and {worst:.1%} at worst ({data})"
     return (
-        f"{comparison.label(summary.method)} reaches {summary.mean:.1%} of fine-tuning's score on {where}{least}, "
-        f"training {trained} of the backbone's size."
+        f"{comparison.label(summary.method)} reaches {summary.mean:.1%} of fine-tuning's score "
+        f"{several if len(summary.ratios) > 1 else f'on {data}'}, training {span([entry.share for entry in entries])} "
+        "of the backbone's size."
     )
 
 
