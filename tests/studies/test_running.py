@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from foreword.errors import ForewordError, RecipeError
+from foreword.errors import ForewordError
 from foreword.recipes import load_recipe, run_recipe
 from foreword.studies import running
 from foreword.studies.cells import Cell
@@ -235,26 +235,3 @@ class TestClaims:
         assert record.error.startswith("the process that ran it died")
         (claims / f"{cell.key}.json").write_text(json.dumps({"began": time.time() - 60}))
         assert run(study, tmp_path / "out")[0] == cell.name
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("trials = 2", "trails = 2", "trails: unknown key; did you mean 'trials'?"),
-        ("trials = 2", "trials = 3", "method.prompt.search: has 2 settings, fewer than the 3 trials of every method"),
-        ('"full", "prompt"]', '"full", "prompts"]', "methods: 'prompts' has no [method.prompts]"),
-        ('"full", "prompt"]', '"full"]', "method.prompt: is not among the methods"),
-        ("recipe.people.method.full", "recipe.people.method.ful", "method.ful: is not among the methods"),
-        ("seeds = [11, 12]", "seeds = [11, 11]", "seeds: '11' comes twice"),
-        ('"training.epochs" = 2', '"epochs" = 2', "'epochs' is not section.key"),
-        ('"training.batch_size" = 3', '"training.batch" = 3', "people, full: training.batch: unknown key"),
-        ("trial_set =", "trialset =", "method.prompt.trialset: unknown key; did you mean 'trial_set'?"),
-    ],
-)
-def test_mistakes_in_a_study(study_file, old, new, says):
-    text = study_file.read_text()
-    assert old in text
-    study_file.write_text(text.replace(old, new))
-    with pytest.raises(RecipeError) as caught:
-        load_study(study_file)
-    assert says in str(caught.value)

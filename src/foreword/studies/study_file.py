@@ -167,7 +167,7 @@ def selection_apart(recipe: str, overrides: Overrides, holdout: float) -> Overri
     if data.get("holdout") is not None:
         return changes({"data.test_holdout": data["holdout"], "data.holdout": holdout})
     moved = {f"data.test{rest}": data[f"dev{rest}"] for rest in ("_split", "_sample") if f"dev{rest}" in data}
-    if data.get("format") == "datasets" or str(data.get("dev", "")).startswith("hub:"):
+    if data.get("format") == "datasets" or "hub:" in str(data.get("dev")):
         moved.setdefault("data.test_split", "validation")
     return changes({**moved, "data.holdout": holdout, "data.dev": [], "data.test": data.get("dev", [])})
 
