@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import foreword
-from foreword.cli import catalogue, evaluate, export, import_, init, inspect, predict, quickstart, train
+from foreword.cli import catalogue, evaluate, export, import_, init, inspect, predict, quickstart, train, tune
 from foreword.cli.printing import examples
 from foreword.errors import ForewordError
 
@@ -60,6 +60,7 @@ def options(
 for name, command, epilog in (
     ("init", init.init, init.EXAMPLES),
     ("train", train.train, train.EXAMPLES),
+    ("tune", tune.tune, tune.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tomli_w
 
-from foreword.backbones import load_backbone
+from foreword.backbones import Backbone, load_backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
 from foreword.recipes.schema import Recipe
@@ -57,8 +57,7 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         quantization=table.quantization,
         language_model=table.language_model,
     )
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
-    check_changes(recipe.method, backbone)
+    check_method(recipe, backbone)
     prepared = prepare(
         recipe.task,
         recipe.data.source("train"),
@@ -100,6 +99,16 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     return run
 
 
+def check_method(recipe: Recipe, backbone: Backbone) -> None:
+    """See that the method of a recipe fits its backbone, before anything is read or made.
+
+    Raises:
+        MethodError: it does not.
+    """
+    recipe.method.build(Blueprint(backbone))
+    check_changes(recipe.method, backbone)
+
+
 def check_output(output: Path, *, resume: bool) -> None:
     """Refuse a folder we may not write to.
 
@@ -114,6 +123,15 @@ def check_output(output: Path, *, resume: bool) -> None:
         return
     if resume:
         raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    check_free(output)
+
+
+def check_free(output: Path) -> None:
+    """Refuse a folder with something in it.
+
+    Raises:
+        OutputError: there is.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 
