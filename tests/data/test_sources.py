@@ -24,10 +24,10 @@ def test_a_sample_is_drawn_from_the_first_records_in_their_order():
 
 @pytest.mark.parametrize("choice", [{}, {"sample": 20}, {"limit": 7}])
 def test_what_is_put_aside_and_the_rest_are_the_whole(choice):
-    rest, aside = numbers(holdout=0.3, **choice), numbers(holdout=0.3, held_out=True, **choice)
+    rest, aside = numbers(holdout=0.3, **choice), numbers(holdout=0.3, held_out="dev", **choice)
     assert sorted(rest + aside) == numbers(**choice)
     assert len(aside) == round(0.3 * len(numbers(**choice)))
 
 
 def test_something_is_always_put_aside():
-    assert len(numbers(limit=3, holdout=0.01, held_out=True)) == 1
+    assert len(numbers(limit=3, holdout=0.01, held_out="dev")) == 1

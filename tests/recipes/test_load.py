@@ -58,7 +58,7 @@ class TestWhatIsLeftOut:
         assert recipe.data.dev == ()
         train, dev = recipe.data.source("train"), recipe.data.source("dev")
         assert (train.files, dev.files) == (recipe.data.train, recipe.data.train)
-        assert (train.held_out, dev.held_out) == (False, True)
+        assert (train.held_out, dev.held_out) == (None, "dev")
         assert mistakes(write(text + 'dev = "b.conll"\n'))[0].startswith("data.dev: leave it out with data.holdout")
 
 

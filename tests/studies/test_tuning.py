@@ -19,7 +19,9 @@ from foreword.training.loop import Interrupted
 from tiny_recipes import tiny_recipe, write_data
 from tiny_runs import Recorder
 
-SEARCH = "[search]\ntraining.learning_rate = { low = 1e-4, high = 1e-1, log = true }\nmethod.prompt_length = [2, 4, 8]\n"
+SEARCH = (
+    "[search]\ntraining.learning_rate = { low = 1e-4, high = 1e-1, log = true }\nmethod.prompt_length = [2, 4, 8]\n"
+)
 NAMES = ("learning_rate", "prompt_length")
 
 

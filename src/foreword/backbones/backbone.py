@@ -375,6 +375,8 @@ class Backbone(nn.Module):
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade compute for memory by recomputing activations in the backward pass."""
+        if enabled == self._recomputes:
+            return
         self._recomputes = enabled
         if FAMILIES[self.family].recomputes:
             return

@@ -15,7 +15,19 @@ from typing import Annotated
 import typer
 
 import foreword
-from foreword.cli import catalogue, evaluate, export, import_, init, inspect, predict, quickstart, train, tune
+from foreword.cli import (
+    catalogue,
+    compare,
+    evaluate,
+    export,
+    import_,
+    init,
+    inspect,
+    predict,
+    quickstart,
+    train,
+    tune,
+)
 from foreword.cli.printing import examples
 from foreword.errors import ForewordError
 
@@ -65,6 +77,7 @@ for name, command, epilog in (
     ("predict", predict.predict, predict.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),
     ("import", import_.import_, import_.EXAMPLES),
+    ("compare", compare.compare, compare.EXAMPLES),
     ("export", export.export, export.EXAMPLES),
     ("quickstart", quickstart.quickstart, quickstart.EXAMPLES),
     ("methods", catalogue.methods, catalogue.METHODS_EXAMPLES),

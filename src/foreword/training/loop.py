@@ -100,8 +100,7 @@ class Trainer:
         self.accelerator = Accelerator()  # not told the precision: one process may train in several
         model.to(self.accelerator.device)
         model.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
-        if settings.gradient_checkpointing:
-            model.backbone.gradient_checkpointing()
+        model.backbone.gradient_checkpointing(settings.gradient_checkpointing)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()

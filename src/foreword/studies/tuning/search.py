@@ -141,7 +141,8 @@ class Search:
         folder = self.output / f"trial-{best.number}"
         if not (folder / ARTIFACT).exists():
             listener = tracker(f"trial {best.number}, the best")
-            run_recipe(recipe, folder, resume=(folder / MARKER).is_file(), tracker=listener)
+            resume = (folder / MARKER).is_file()
+            run_recipe(recipe, folder, resume=resume, tracker=listener, bench=self._bench)
         return Tuned(trials, best, self.space, self.notes, recipe, folder, load_artifact(folder).manifest)
 
     def _try(self, number: int, shown: Tracker) -> Trial:

@@ -12,7 +12,9 @@ HOLDOUT = 0.15
 
 
 def searched(recipe: Recipe, holdout: float | None = None) -> Recipe:
-    """The recipe as a search runs it: selected on a part of its training data; its dev and test data are not in it.
+    """The recipe as a search runs it: selected on a part of its training data, without its dev and test files.
+
+    A part of the training data that it puts aside for tests stays aside.
 
     Args:
         holdout: share of the training examples to put aside; the recipe's own, or `HOLDOUT`, if None.
@@ -22,8 +24,10 @@ def searched(recipe: Recipe, holdout: float | None = None) -> Recipe:
 
 
 def scored(recipe: Recipe, original: Recipe) -> Recipe:
-    """A searched recipe with what the original holds back for the end: its test files, or else its dev files."""
+    """A searched recipe with what the original holds back for the end: its test data, or else its dev files."""
     data = original.data
+    if data.test_holdout is not None:
+        return recipe
     side = "test" if data.test else "dev"
     names = ("split", "sample")
     own = {f"test_{name}": getattr(data, f"{side}_{name}") for name in names}
