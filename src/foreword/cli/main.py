@@ -16,6 +16,7 @@ import typer
 
 import foreword
 from foreword.cli import (
+    ablate,
     catalogue,
     compare,
     evaluate,
@@ -73,6 +74,7 @@ for name, command, epilog in (
     ("init", init.init, init.EXAMPLES),
     ("train", train.train, train.EXAMPLES),
     ("tune", tune.tune, tune.EXAMPLES),
+    ("ablate", ablate.ablate, ablate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),
