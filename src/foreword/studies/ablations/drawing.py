@@ -22,7 +22,7 @@ def draw_ablation(path: Path, ablation: Ablation) -> None:
         else:
             _draw_columns(axes, ablation.measured)
         axes.set_xlabel(ablation.axis.label)
-        axes.set_ylabel(f"{metric_name(ablation.metric)} ({ablation.side})")
+        axes.set_ylabel(f"{metric_name(ablation.metric)}, % ({ablation.side})")
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         axes.set_title(_title(ablation), loc="left", color="#444a52")
         plain(axes)
