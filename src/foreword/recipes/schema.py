@@ -68,7 +68,7 @@ class DataTable(Table):
     test: tuple[str, ...] = ()
     """File, or list of files, to score once, when training is over; nothing is selected on it."""
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the training examples to put aside at random, before anything else, and score once instead of test files."""
+    """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
     """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
@@ -136,7 +136,7 @@ class DataTable(Table):
         }
 
     def source(self, side: Side) -> Source:
-        """The examples of one side; with a holdout those of 'dev' or 'test' are training examples that were put aside."""
+        """The examples of one side; with a holdout, 'dev' and 'test' are training examples that were put aside."""
         aside = {"dev": self.holdout, "test": self.test_holdout}
         held_out = side if side != "train" and aside[side] is not None else None
         origin: Side = side if held_out is None else "train"

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Protocol
 
@@ -130,7 +132,7 @@ def _run(cell: Cell, store: Store, bench: Workbench, *, keep: bool) -> CellRecor
         result = _result(run, folder / ARTIFACT, meter, time.perf_counter() - began)
     except Interrupted:
         raise
-    except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
+    except Exception as error:  # whatever it is, the other cells go on
         store.clear(cell)
         return _failed(cell, f"{type(error).__name__}: {error}")
     if not keep:
@@ -190,14 +192,16 @@ def _result(run: TrainedRun, artifact: Path, meter: Meter, wall_seconds: float) 
 def _work_in_processes(call: Call, jobs: int) -> None:
     """Let ``jobs`` processes serve a call, and wait for them."""
     context = get_context("spawn")
-    threads = max(1, _cores() // jobs)
-    workers = [context.Process(target=_worker, args=(call, threads), name=f"worker-{n}") for n in range(jobs)]
-    for worker in workers:
-        worker.start()
+    threads, stop = max(1, _cores() // jobs), context.Event()
+    workers = [context.Process(target=_worker, args=(call, threads, stop)) for _ in range(jobs)]
+    with _deaf():  # until a worker has found its feet
+        for worker in workers:
+            worker.start()
     try:
         for worker in workers:
             worker.join()
     except KeyboardInterrupt:
+        stop.set()
         for worker in workers:  # each saves its checkpoint first
             if worker.is_alive() and worker.pid is not None:
                 os.kill(worker.pid, signal.SIGINT)
@@ -214,13 +218,25 @@ def _work_in_processes(call: Call, jobs: int) -> None:
 _STOPPED = 130
 
 
-def _worker(call: Call, threads: int) -> None:
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started here begin without an ear for Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _worker(call: Call, threads: int, stop: Event) -> None:
     """The whole life of a process."""
     os.setpgrp()  # a terminal's Ctrl-C is for the process that waits for us, which passes it on
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     try:
-        _work(call)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not stop.is_set():
+            _work(call)
     except (Interrupted, KeyboardInterrupt):
         sys.exit(_STOPPED)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, field_validator
 
 from foreword.errors import RecipeError
 from foreword.recipes.load import load_recipe, parse_toml, read_tables, read_text
@@ -17,30 +16,31 @@ from foreword.studies.study import Entrant, Overrides, Study
 
 HOLDOUT = 0.15
 SEEDS = (11, 12, 13)
-Changes = dict[str, Any]
+
+
+def _dotted(table: dict[str, Any]) -> dict[str, Any]:
+    for key in table:
+        if "." not in key:
+            raise ValueError(f"'{key}' is not section.key, such as \"training.epochs\"")
+    return table
+
+
+Changes = Annotated[dict[str, Any], AfterValidator(_dotted)]
 
 
 class ChangesTable(Table):
     """Changes of recipes, ``"section.key" = value`` each."""
 
-    set: Changes = {}
+    set: Changes = Field(default_factory=dict)
     """For every cell."""
-    trial_set: Changes = {}
+    trial_set: Changes = Field(default_factory=dict)
     """For trials only, on top, such as fewer epochs."""
-
-    @field_validator("*")
-    @classmethod
-    def _dotted(cls, value: Any) -> Any:
-        for key in value if isinstance(value, dict) else ():
-            if "." not in key:
-                raise ValueError(f"'{key}' is not section.key, such as \"training.epochs\"")
-        return value
 
 
 class RecipeTable(ChangesTable):
     """``[recipe.NAME]``: changes for the cells of one recipe."""
 
-    method: dict[str, ChangesTable] = {}
+    method: dict[str, ChangesTable] = Field(default_factory=dict)
     """And for those of one method among them."""
 
 
@@ -70,10 +70,12 @@ class StudyTable(Table):
     """How many settings of its search each method may try on each recipe."""
     trial_seed: NonNegativeInt = 11
     """Seed of the trials."""
-    set: Changes = {}
+    set: Changes = Field(default_factory=dict)
     """Changes for every cell."""
-    recipe: dict[str, RecipeTable] = {}
-    method: dict[str, MethodTable] = {}
+    recipe: dict[str, RecipeTable] = Field(default_factory=dict)
+    """Changes for the cells of one recipe each; a file goes by its name without folder and ending."""
+    method: dict[str, MethodTable] = Field(default_factory=dict)
+    """What the methods are."""
 
     @field_validator("recipes", "methods", "seeds")
     @classmethod
@@ -94,11 +96,18 @@ class StudyTable(Table):
                     f"{self.trials} trials of every method. Add some, or lower trials"
                 )
         yield from (f"method.{name}: is not among the methods" for name in self.method if name not in self.methods)
+        rows = [row_of(recipe) for recipe in self.recipes]
+        yield from (f"recipes: two are called '{row}'" for row in sorted({row for row in rows if rows.count(row) > 1}))
         for name, table in self.recipe.items():
-            if name not in self.recipes:
-                yield f"recipe.{name}: is not among the recipes"
+            if name not in rows:
+                yield f"recipe.{name}: is not among the recipes ({', '.join(rows)})"
             strange = (method for method in table.method if method not in self.methods)
             yield from (f"recipe.{name}.method.{method}: is not among the methods" for method in strange)
+
+
+def row_of(recipe: str) -> str:
+    """What a recipe is called in the table."""
+    return Path(recipe).name.removesuffix(".toml")
 
 
 def is_study(path: str) -> bool:
@@ -164,13 +173,13 @@ def selection_apart(recipe: str, overrides: Overrides, holdout: float) -> Overri
 
 
 def _entrant(study: StudyTable, recipe: str, method: str, folder: Path) -> Entrant:
-    of_recipe, of_method = study.recipe.get(recipe, RecipeTable()), study.method[method]
+    of_recipe, of_method = study.recipe.get(row_of(recipe), RecipeTable()), study.method[method]
     of_both = of_recipe.method.get(method, ChangesTable())
     place = str(folder / recipe) if recipe.endswith(".toml") else recipe
     tables = (of_method, of_recipe, of_both)
     overrides = merged(changes(study.set), *(changes(table.set) for table in tables))
     return Entrant(
-        data=Path(recipe).stem,
+        data=row_of(recipe),
         method=method,
         recipe=place,
         overrides=merged(overrides, selection_apart(place, overrides, study.holdout)),
@@ -184,9 +193,9 @@ def _checked(study: Study, source: Path | None) -> Study:
     """The study, once every recipe in it is found good."""
     mistakes: dict[str, None] = {}
     for entrant in study.entrants:
-        cells = [*entrant.trials(), *([] if entrant.trials() else [entrant.run({}, study.seeds[0])])]
-        for cell in cells:
+        for cell in entrant.trials() or (entrant.run({}, study.seeds[0]),):
             try:
+                assert cell is not None  # without trials there is nothing to wait for
                 cell.checked  # noqa: B018  read for its errors
             except RecipeError as error:
                 mistakes |= {f"{entrant.data}, {entrant.method}: {mistake}": None for mistake in error.mistakes}
@@ -203,16 +212,13 @@ def _by_data(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, Recipe]]:
         groups.setdefault(repr((tables["task"], tables["data"])), {})[name] = recipe
     named: dict[str, dict[str, Recipe]] = {}
     for group in groups.values():
-        shared = os.path.commonprefix([Path(name).stem for name in group]).rstrip("-_. ")
-        if len(group) == 1 or not shared:
-            shared = Path(next(iter(group))).stem.removesuffix(f"-{next(iter(group.values())).method.name}")
-        named[shared if shared not in named else next(iter(group))] = group
+        first, recipe = next(iter(group.items()))
+        name = row_of(first).removesuffix(f"-{recipe.method.name}")
+        named[name if name not in named else first] = group
     return named
 
 
 def _columns(group: Mapping[str, Recipe]) -> dict[str, str]:
     """Recipe -> its column: its method, or where two have the same, its own name."""
     methods = [recipe.method.name for recipe in group.values()]
-    return {
-        name: m if methods.count(m := recipe.method.name) == 1 else Path(name).stem for name, recipe in group.items()
-    }
+    return {name: m if methods.count(m := recipe.method.name) == 1 else row_of(name) for name, recipe in group.items()}
