@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foreword.cli.compare import listed, numbers, say
+from foreword.cli.loading import Changes, RecipeName
 from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import ForewordError, RecipeError
 
@@ -27,7 +28,7 @@ EXAMPLES = examples(
 
 
 def ablate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")],
+    recipe: RecipeName,
     *,
     vary: Annotated[
         list[str],
@@ -49,10 +50,7 @@ def ablate(
     words: Annotated[
         str | None, typer.Option(metavar="LABEL=WORD,...", help="head: the words that stand for labels.")
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
-    ] = None,
+    changes: Changes = None,
     holdout: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the training data to select on, so that dev data are test.")
     ] = 0.15,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreword.cli.loading import Changes, RecipeName
 from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import ForewordError, RecipeError
 
@@ -25,12 +26,9 @@ EXAMPLES = examples(
 
 
 def tune(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")],
+    recipe: RecipeName,
     *,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
-    ] = None,
+    changes: Changes = None,
     search: Annotated[
         str | None,
         typer.Option(metavar="NAME,NAME", help="Search these settings only. (default: all that suit the method)"),
