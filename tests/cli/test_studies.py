@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from importlib.util import find_spec
 
 import pytest
+
+from tiny_runs import Recorder
 
 TUNE = ("--search", "prompt_length,learning_rate", "--trials", "2")
 
@@ -69,6 +73,22 @@ def test_tune_with_an_empty_file(place, tmp_path):
         says=("empty.jsonl: no ",),
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_stops_a_search_and_the_same_command_goes_on(place, tmp_path, monkeypatch):
+    def stop(kind: str, step: int) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    command = ("tune", place.recipe("classification"), *TUNE, "--output", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("foreword.training.progress.progress_tracker", lambda title: Recorder(stop))
+        stopped = place.run(*command)
+    assert stopped.code == 130
+    assert "The same command goes on" in stopped.err
+    again = place.run(*command)
+    assert again.code == 0
+    assert again.err.count("trial 0 finished") == 1
 
 
 def test_tune_names_the_extra_it_needs(place, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from foreword.studies.tuning.importance import importances
 from foreword.studies.tuning.search import Plan, Search
 from foreword.studies.tuning.space import Dimension
 from foreword.studies.tuning.summary import write_summary
-from foreword.studies.tuning.trials import Trial, best_of
+from foreword.studies.tuning.trials import Trial, best_of, ranked
 from foreword.training.loop import Interrupted
 from tiny_recipes import tiny_recipe, write_data
 from tiny_runs import Recorder
@@ -158,6 +158,13 @@ class TestDevData:
         assert tuned.manifest.data["test"].examples == 9
 
 
+def test_what_cannot_start_from_the_given_prompt_is_not_searched(folder, whole, tmp_path):
+    recipe = tiny_recipe(folder, f'start_from = "{whole.run}"\n')
+    search = Search(recipe, tmp_path / "out", Plan(names=("gate", "prompt_length")))
+    assert {one.path for one in search.space} == {"method.prompt_length"}
+    assert search.notes[0].startswith("method.gate stays as it is: training.start_from: these prompts are of two kinds")
+
+
 def hopeless(folder, name, values):
     text = f"[search]\n{name} = {values}\n"
     return tiny_recipe(folder, text, method="head-only", epochs=6)
@@ -217,6 +224,17 @@ class TestWhatIsWritten:
         assert f"{whole.manifest.test.values['accuracy']:.4f}. No trial saw these data; they were scored " in page
         assert "| training.learning_rate | 75% |" in page
         assert (written / "trials.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_zero_and_negative_values_are_values():
+    def trial(number, end, *values):
+        return Trial(number, {}, end, "correlation", values, 1, 1.0)
+
+    trials = [trial(0, "finished", -0.2), trial(1, "pruned", 0.5), trial(2, "diverged"), trial(3, "finished", 0.0)]
+    trials.append(trial(4, "finished", -0.1, 0.0))
+    assert best_of(trials).number == 3
+    assert [one.number for one in ranked(trials)] == [3, 4, 0, 1, 2]
+    assert best_of(trials[1:3]) is None
 
 
 def test_importance_finds_what_the_value_depends_on():

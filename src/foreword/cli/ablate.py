@@ -60,8 +60,7 @@ def ablate(
 ) -> None:
     """Vary one setting of a recipe and keep all others, as the ablations of the P-Tuning v2 paper do.
 
-    What is finished is never run again; call it again to go on after Ctrl-C. Each axis gives a figure (PNG), a table
-    (Markdown) and data (JSON).
+    Each axis gives a figure (PNG), a table (Markdown) and data (JSON). What is finished is never run again.
     """
     from foreword.studies.ablations.axes import Subject, axis_of
     from foreword.studies.ablations.results import Plan

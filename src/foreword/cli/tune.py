@@ -47,13 +47,11 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="Of what is proposed; runs keep the recipe's.")] = 11,
     output: Annotated[Path | None, typer.Option(help="Folder of the search. (default: tuning/NAME)")] = None,
 ) -> None:
-    """Search for better settings of a recipe, and write the best of them as a recipe.
+    """Search for better settings of a recipe, and write the best of them as a recipe. Needs the extra 'tune'.
 
-    Trials are selected on a part of the training data. The recipe's dev data (its test data, where it has some) are
-    scored once, in the end, for the best settings.
+    Trials are selected on a part of the training data. Dev data, or the recipe's test data, are scored once in the end.
 
-    The same command goes on with a search that was stopped, or, with more --trials, with one that has ended. Needs
-    foreword[tune].
+    The same command goes on with a search that was stopped; with more --trials also with one that has ended.
     """
     if find_spec("optuna") is None:
         raise ForewordError("searching needs optuna. Run: pip install 'foreword[tune]'")

@@ -22,7 +22,7 @@ from foreword.methods import Blueprint, check_changes
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import TrainedRun, run_digest, train_prepared
+from foreword.training.run import Prepared, TrainedRun, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.transfer import start
 
@@ -67,8 +67,7 @@ def run_recipe(
     prepared = bench.prepare(recipe, backbone)
     if not score_test:
         prepared = replace(prepared, test=None)
-    if prepared.start is not None:  # and so is one that cannot start as it should
-        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+    check_start(recipe, backbone, prepared)
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -107,6 +106,16 @@ def check_method(recipe: Recipe, backbone: Backbone) -> None:
     """
     recipe.method.build(Blueprint(backbone))
     check_changes(recipe.method, backbone)
+
+
+def check_start(recipe: Recipe, backbone: Backbone, prepared: Prepared) -> None:
+    """See that the prompt of a recipe can begin with the one it is to start from, where there is one.
+
+    Raises:
+        MethodError: it cannot.
+    """
+    if prepared.start is not None:
+        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
 
 
 def check_output(output: Path, *, resume: bool) -> None:

@@ -25,7 +25,7 @@ from foreword.artifacts.manifest import Manifest
 from foreword.backbones import Backbone
 from foreword.data.readers.base import parse_json
 from foreword.errors import ForewordError, OutputError
-from foreword.recipes.run import ARTIFACT, MARKER, check_free, check_method, run_recipe
+from foreword.recipes.run import ARTIFACT, MARKER, check_free, check_method, check_start, run_recipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench
 from foreword.studies.tuning.defaults import default_space
@@ -103,9 +103,14 @@ class Search:
         if not (output / MARK).is_file():
             check_free(output)
         backbone = self._bench.backbone(self._base)
-        space = narrowed(default_space(recipe.method, _depth(backbone)), recipe, plan.names)
-        self.space, self.notes = fitting(space, self._base, lambda changed: check_method(changed, backbone))
         prepared = self._bench.prepare(scored(self._base, recipe), backbone)
+
+        def check(changed: Recipe) -> None:
+            check_method(changed, backbone)
+            check_start(changed, backbone, prepared)
+
+        space = narrowed(default_space(recipe.method, _depth(backbone)), recipe, plan.names)
+        self.space, self.notes = fitting(space, self._base, check)
         digest = run_digest(self._base.to_dict(), prepared, backbone)
         _open_folder(output, self._identity(digest))
         self._journal = Journal(output / JOURNAL, pruner=plan.pruner, seed=plan.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -42,12 +43,16 @@ class Trial:
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
     """The finished trial of the highest value; of equal ones the first. None if none was finished."""
-    return max((one for one in trials if one.end == "finished"), key=lambda one: one.value or 0.0, default=None)
+    return max((one for one in trials if one.end == "finished"), key=_height, default=None)
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Finished ones first, best first; then the others by how far they came."""
-    return sorted(trials, key=lambda one: (one.end == "finished", one.value or -2.0), reverse=True)
+    return sorted(trials, key=lambda one: (one.end != "finished", -_height(one)))
+
+
+def _height(trial: Trial) -> float:
+    return -math.inf if trial.value is None else trial.value
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
