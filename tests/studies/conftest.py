@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from foreword.studies.running import run_study
+from foreword.studies.study_file import load_study
 from tiny import tiny_backbone_folder
 from tiny_artifacts import records
 
@@ -29,7 +31,7 @@ trials = 2
 
 [method.full]
 set = { "method.type" = "fine-tuning" }
-search = [ { "training.learning_rate" = 1e-3 }, { "training.learning_rate" = 1e-2 }, { "training.learning_rate" = 1.0 } ]
+search = [ { "training.learning_rate" = 1e-3 }, { "training.learning_rate" = 1e-2 }, { "training.epochs" = 9 } ]
 
 [method.prompt]
 label = "Short prompt"
@@ -47,6 +49,18 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def study_file(tmp_path: Path, bert: Path) -> Path:
     """A study with its recipes and data, in a folder of their own."""
+    return write_study(tmp_path, bert)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> tuple[Path, Path, list[str]]:
+    """A study file, the folder of its results, and the names of its cells as they were run. Not to be changed."""
+    path, ran = write_study(tmp_path_factory.mktemp("study"), bert), []
+    run_study(load_study(path), path.with_name("out"), report=lambda cell, record: ran.append(cell.name))
+    return path, path.with_name("out"), ran
+
+
+def write_study(tmp_path: Path, bert: Path) -> Path:
     for name, task in (("places", "classification"), ("people", "ner")):
         items = records(task)
         (tmp_path / f"{name}-train.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items * 2))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,10 +38,17 @@ def over(folder: Path) -> dict:
     return {key: record.result for key, record in Store(folder).records().items()}
 
 
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """The file of a study that is finished, beside its results in 'out'; to be changed."""
+    shutil.copytree(finished[0].parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "study.toml"
+
+
 class TestAWholeStudy:
-    def test_in_an_order_that_half_of_it_is_of_use(self, study_file, tmp_path):
-        study = load_study(study_file)
-        ran = run(study, tmp_path / "out")
+    def test_in_an_order_that_half_of_it_is_of_use(self, finished):
+        path, out, ran = finished
+        study = load_study(path)
         # Trials of fine-tuning have no changes of their own, so the better one is the run of seed 11 as well.
         assert ran == [
             *("places.full.trial-1", "places.full.trial-2"),
@@ -48,14 +57,13 @@ class TestAWholeStudy:
             *("people.prompt.trial-1", "people.prompt.trial-2", "people.prompt.seed-11"),
             *("places.full.seed-12", "places.prompt.seed-12", "people.full.seed-12", "people.prompt.seed-12"),
         ]
-        assert len(study.cells(over(tmp_path / "out"))) == study.size == len(ran) + 2
-        assert not list((tmp_path / "out" / "runs").iterdir()), "nothing is kept of a cell but its record"
-        assert run(study, tmp_path / "out") == []
+        assert len(study.cells(over(out))) == study.size == len(ran) + 2
+        assert not list((out / "runs").iterdir()), "nothing is kept of a cell but its record"
+        assert run(study, out) == []
 
-    def test_the_better_trial_is_run_on_and_test_data_have_no_say(self, study_file, tmp_path):
-        study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
-        run(study, tmp_path / "out")
-        results = over(tmp_path / "out")
+    def test_the_better_trial_is_run_on_and_test_data_have_no_say(self, finished):
+        path, out, _ = finished
+        study, results = load_study(path).only(data=["places"], methods=["prompt"]), over(out)
         (entrant,) = study.entrants
         first, second = (results[cell.key] for cell in entrant.trials())
         assert first.test is None
@@ -65,23 +73,24 @@ class TestAWholeStudy:
         final = results[entrant.run(results, 11).key]
         assert final.recipe["training"]["learning_rate"] == (1e-2, 1e-1)[better]
         assert (final.recipe["training"]["epochs"], final.steps) == (2, 6)
-        assert final.data["train"].examples == 6
-        assert final.data["dev"].examples == 2
-        assert final.data["test"].examples == 4
+        assert [final.data[side].examples for side in ("train", "dev", "test")] == [6, 2, 4]
         assert final.value == final.test.values["accuracy"]
 
-    def test_a_cell_is_what_its_command_makes_alone(self, study_file, tmp_path, monkeypatch):
+    def test_a_cell_is_what_its_command_makes_alone(self, finished, tmp_path):
         """After others on a backbone that is kept, too."""
-        study = load_study(study_file).only(data=["places"])
-        run(study, tmp_path / "out")
-        last = [cell for cell in study.cells(over(tmp_path / "out")) if cell.name == "places.prompt.seed-12"][0]
-        alone = run_recipe(load_recipe(last.recipe, last.overrides), tmp_path / "alone").manifest()
-        result = over(tmp_path / "out")[last.key]
+        path, out, _ = finished
+        results = over(out)
+        cell = next(one for one in load_study(path).cells(results) if one.name == "places.prompt.seed-12")
+        alone = run_recipe(load_recipe(cell.recipe, cell.overrides), tmp_path / "alone").manifest()
+        result = results[cell.key]
         assert [e.train_loss for e in result.curve] == [e["train_loss"] for e in alone.training.evaluations]
         assert (result.holdout, result.test) == (alone.metrics, alone.test)
         assert result.parameters == alone.parameters
         assert result.bytes == (tmp_path / "alone" / "artifact" / "prompt.safetensors").stat().st_size
-        assert last.command.startswith(f"foreword train {last.recipe} --set training.epochs=2 --set ")
+        program, command, recipe, *changes = shlex.split(cell.command)
+        assert (program, command, recipe) == ("foreword", "train", cell.recipe)
+        assert tuple(changes[1::2]) == cell.overrides
+        assert set(changes[::2]) == {"--set"}
 
     def test_artifacts_can_be_kept(self, study_file, tmp_path):
         study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
@@ -91,28 +100,22 @@ class TestAWholeStudy:
 
 
 class TestAgain:
-    def test_a_changed_setting_reruns_its_cells_alone(self, study_file, tmp_path):
-        run(load_study(study_file), tmp_path / "out")
-        text = study_file.read_text()
-        study_file.write_text(text.replace('"method.prompt_length" = 2', '"method.prompt_length" = 3'))
-        ran = run(load_study(study_file), tmp_path / "out")
-        assert len(ran) == 8
-        assert all(".prompt." in name for name in ran)
-        study_file.write_text(text)
-        assert run(load_study(study_file), tmp_path / "out") == []
+    def test_a_changed_setting_reruns_its_cells_alone(self, copied, tmp_path):
+        text = copied.read_text()
+        copied.write_text(text.replace('"method.prompt_length" = 2', '"method.prompt_length" = 3'))
+        assert run(load_study(copied).only(data=["places"]), tmp_path / "out") == [
+            f"places.prompt.{cell}" for cell in ("trial-1", "trial-2", "seed-11", "seed-12")
+        ]
+        copied.write_text(text)
+        assert run(load_study(copied), tmp_path / "out") == []
 
-    def test_changed_data_reruns_its_cells_alone(self, study_file, tmp_path):
-        study = load_study(study_file).only(methods=["prompt"], seeds=[11])
-        run(study, tmp_path / "out")
-        data = study_file.with_name("people-dev.jsonl")
+    def test_changed_data_reruns_its_cells_alone(self, copied, tmp_path):
+        data = copied.with_name("people-dev.jsonl")
         data.write_text(data.read_text().replace("Germany", "Norway"))
-        again = load_study(study_file).only(methods=["prompt"], seeds=[11])
-        before = [cell.key for cell in study.cells(over(tmp_path / "out"))]
-        running_again = [Cell(c.recipe, c.overrides, c.tags, c.score_test) for c in again.cells(over(tmp_path / "out"))]
-        changed = [new.name for new, old in zip(running_again, before, strict=True) if new.key != old]
-        assert changed == ["people.prompt.trial-1", "people.prompt.trial-2", "people.prompt.seed-11"]
+        study = load_study(copied).only(methods=["prompt"], seeds=[11])
+        assert run(study, tmp_path / "out") == [f"people.prompt.{cell}" for cell in ("trial-1", "trial-2", "seed-11")]
 
-    def test_where_files_lie_and_names_do_not_count(self, study_file, tmp_path):
+    def test_where_files_lie_and_what_things_are_called_do_not_count(self, study_file, tmp_path):
         before = load_study(study_file).entrants[0].trials()[0]
         moved = tmp_path / "elsewhere"
         moved.mkdir()
@@ -145,13 +148,16 @@ class TestFailure:
         assert all(record.result for record in Store(tmp_path / "out").records().values())
 
     def test_trials_that_fail_are_passed_over(self, study_file, tmp_path):
-        """The third rate of fine-tuning makes its loss infinite, or it does not learn; either way a seed is run."""
-        text = study_file.read_text().replace('"training.learning_rate" = 1e-3', '"method.layers" = "7-9"')
-        study_file.write_text(text.replace("fine-tuning", "ptuning-v2"))
-        study = load_study(study_file).only(data=["places"], methods=["full"], seeds=[11])
-        assert run(study, tmp_path / "out") == ["places.full.trial-1", "places.full.trial-2"]
+        study_file.write_text(
+            study_file.read_text().replace(
+                '"training.learning_rate" = 1e-2 }, { "training.learning_rate" = 1e-1',
+                '"method.layers" = "7-9" }, { "training.learning_rate" = 1e-1',
+            )
+        )
+        study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
+        assert run(study, tmp_path / "out") == [f"places.prompt.{cell}" for cell in ("trial-1", "trial-2", "seed-11")]
         (entrant,) = study.entrants
-        assert entrant.chosen(over(tmp_path / "out")) == ("training.learning_rate=0.01",)
+        assert entrant.chosen(over(tmp_path / "out")) == ("training.learning_rate=0.1",)
 
     def test_a_search_that_fails_altogether_leaves_nothing_to_run(self, study_file, tmp_path):
         text = study_file.read_text().replace(
@@ -161,9 +167,8 @@ class TestFailure:
         study = load_study(study_file).only(data=["places"], methods=["prompt"])
         assert run(study, tmp_path / "out") == ["places.prompt.trial-1", "places.prompt.trial-2"]
 
-    def test_a_damaged_record_is_told_of(self, study_file, tmp_path):
-        study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
-        run(study, tmp_path / "out")
+    def test_a_damaged_record_is_told_of(self, copied, tmp_path):
+        study = load_study(copied)
         path = next((tmp_path / "out" / "cells").iterdir())
         path.write_text("{}")
         with pytest.raises(ForewordError, match=f"{path.name}: not the file of a finished cell"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foreword.cli.printing import examples
+from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -56,6 +56,26 @@ def compare(
         except (Interrupted, KeyboardInterrupt) as stop:
             typer.echo(f"stopped\nGo on with: {shlex.join(['foreword', *sys.argv[1:]])}", err=True)
             raise typer.Exit(130) from stop
+    _show(study, folder)
+
+
+def _show(study: Study, folder: Path) -> None:
+    """Print the table, and write it in every form."""
+    from foreword.studies.comparison import compare as compared
+    from foreword.studies.comparison_files import write_files
+    from foreword.studies.comparison_tables import failures, introduction, score_rows
+    from foreword.studies.store import Store
+
+    comparison = compared(study, Store(folder))
+    rows = [
+        (row.data, row.metric, *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells))
+        for row in score_rows(comparison)
+    ]
+    print_table(rows, ("data", "metric", *map(comparison.label, comparison.methods)))
+    typer.echo(f"\n{introduction(comparison).replace('bold', 'starred')}")
+    for failure in failures(comparison):
+        warn(f"failed: {failure}")
+    typer.echo(f"\nWritten: {', '.join(map(str, write_files(folder, comparison)))}")
 
 
 def say(cell: Cell, record: CellRecord) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from foreword.artifacts.folders import write_whole
 from foreword.errors import ForewordError, OutputError
 from foreword.studies.cells import Cell, CellRecord
 
@@ -58,7 +59,7 @@ class Store:
             OutputError: the folder cannot be written.
         """
         path = next(self._cells.glob(f"*-{cell.key}.json"), self._cells / f"{cell.name}-{cell.key}.json")
-        _write(path, record.model_dump_json(indent=1, exclude_none=True))
+        write_whole(path, f"{record.model_dump_json(indent=1, exclude_none=True)}\n".encode())
 
     @contextmanager
     def claim(self, cell: Cell) -> Iterator[float | None]:
@@ -81,7 +82,7 @@ class Store:
             raise Taken(cell.name) from error
         try:
             left_by = json.loads(note.read_text("utf-8"))["began"] if note.is_file() else None
-            _write(note, json.dumps({"pid": os.getpid(), "began": time.time(), "cell": cell.name}))
+            write_whole(note, json.dumps({"pid": os.getpid(), "began": time.time(), "cell": cell.name}).encode())
             yield left_by
         finally:
             note.unlink(missing_ok=True)
@@ -110,15 +111,3 @@ def _read_record(path: Path) -> CellRecord:
             f"{path}: not the file of a finished cell ({where + ': ' if where else ''}{first['msg']}). Delete it to "
             "run that cell again"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """At once or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text + "\n", "utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -43,6 +43,11 @@ class Entrant:
         """What is run to choose among ``search``, in its order; nothing where there is no choice."""
         return _trials(self)
 
+    @property
+    def first(self) -> Cell:
+        """A cell that is known from the start."""
+        return self.trials()[0] if self.trials() else _run(self, self.search[0] if self.search else (), 0)
+
     def chosen(self, over: Over) -> Overrides | None:
         """The changes that did best in the trials; None while some are not over, or if all failed."""
         trials = self.trials()
