@@ -100,7 +100,7 @@ def _draw(plan: Plan, folder: Path) -> None:
         header, *body = rows(ablation)
         print_table(body, header)
         if ablation.missing:
-            warn(f"{axis.name}: {ablation.missing} runs are missing; {folder / 'cells'} says why they failed")
+            warn(f"{axis.name}: {ablation.missing} runs failed or were not run; see {folder / 'cells'}")
         typer.echo(f"\nFigure: {folder / axis.name}.png\n")
 
 
