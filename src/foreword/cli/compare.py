@@ -104,14 +104,16 @@ def _study(what: list[str], only: str | None, methods: str | None, seeds: str | 
         study = load_study(Path(what[0]))
     else:
         study = study_of_recipes(what, holdout=HOLDOUT if holdout is None else holdout)
-    return study.only(data=_listed(only), methods=_listed(methods), seeds=_numbers(seeds))
+    return study.only(data=listed(only), methods=listed(methods), seeds=numbers(seeds))
 
 
-def _listed(option: str | None) -> list[str] | None:
+def listed(option: str | None) -> list[str] | None:
+    """What commas separate; None stays None."""
     return None if option is None else [one.strip() for one in option.split(",") if one.strip()]
 
 
-def _numbers(option: str | None) -> list[int] | None:
+def numbers(option: str | None) -> list[int] | None:
+    """Whole numbers separated by commas; None stays None."""
     try:
         return None if option is None else [int(one) for one in option.split(",")]
     except ValueError as error:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import tomli_w
 
+from foreword.backbones import Backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import TrainedRun, run_digest, train_prepared
+from foreword.training.run import Prepared, TrainedRun, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.transfer import start
 
@@ -62,13 +63,11 @@ def run_recipe(
     check_output(output, resume=resume)
     bench = bench or Workbench()
     backbone = bench.backbone(recipe)
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
-    check_changes(recipe.method, backbone)
+    check_method(recipe, backbone)
     prepared = bench.prepare(recipe, backbone)
     if not score_test:
         prepared = replace(prepared, test=None)
-    if prepared.start is not None:  # and so is one that cannot start as it should
-        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+    check_start(recipe, backbone, prepared)
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -99,6 +98,26 @@ def run_recipe(
     return run
 
 
+def check_method(recipe: Recipe, backbone: Backbone) -> None:
+    """See that the method of a recipe fits its backbone, before anything is read or made.
+
+    Raises:
+        MethodError: it does not.
+    """
+    recipe.method.build(Blueprint(backbone))
+    check_changes(recipe.method, backbone)
+
+
+def check_start(recipe: Recipe, backbone: Backbone, prepared: Prepared) -> None:
+    """See that the prompt of a recipe can begin with the one it is to start from, where there is one.
+
+    Raises:
+        MethodError: it cannot.
+    """
+    if prepared.start is not None:
+        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+
+
 def check_output(output: Path, *, resume: bool) -> None:
     """Refuse a folder we may not write to.
 
@@ -113,6 +132,15 @@ def check_output(output: Path, *, resume: bool) -> None:
         return
     if resume:
         raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    check_free(output)
+
+
+def check_free(output: Path) -> None:
+    """Refuse a folder with something in it.
+
+    Raises:
+        OutputError: there is.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 

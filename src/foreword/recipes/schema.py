@@ -1,4 +1,4 @@
-"""A recipe: all that decides one run, as five tables of a TOML file.
+"""A recipe: all that decides one run, as five tables of a TOML file, and a sixth for searches through many runs.
 
 ``[task]`` and ``[method]`` are the classes of the task and method tables themselves, so a new one
 brings its own settings and nothing here changes.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -21,6 +21,7 @@ from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
+from foreword.recipes.search import Values, parse_search
 from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
@@ -157,7 +158,11 @@ class DataTable(Table):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe.
+
+    Attributes:
+        search: what `foreword tune` may change; it decides nothing about the run itself.
+    """
 
     name: str
     backbone: BackboneTable
@@ -165,6 +170,7 @@ class Recipe:
     data: DataTable
     method: Method
     training: TrainingSettings
+    search: Mapping[str, Values] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe, every default written out, as plain values without None.
@@ -185,7 +191,7 @@ class Recipe:
         return {} if start is None else {"start_from": str(Path(start).absolute())}
 
 
-SECTIONS = ("name", "backbone", "task", "data", "method", "training")
+SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 
 def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None) -> Recipe:
@@ -217,12 +223,13 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
         "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
         "training": _check(TrainingSettings, tables["training"], "training", mistakes),
     }
+    search = parse_search(tables["search"], mistakes)
     task, backbone = parts["task"], parts["backbone"]
     if isinstance(task, Task) and task.needs_language_model and not getattr(backbone, "language_model", True):
         mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
     if mistakes:
         raise RecipeError(mistakes, source)
-    return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+    return Recipe(name=raw.get("name", name), search=search, **parts)  # type: ignore[arg-type]  # no mistakes: none is None
 
 
 def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, Any]:
