@@ -4,9 +4,22 @@ from typing import Any
 
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
+from foreword.tasks.generation import Generation
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
+from foreword.tasks.writing import WritingTask, Written
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA)}
+TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA, Generation)}
 
-__all__ = ["NER", "QA", "TASKS", "Classification", "Columns", "Encoding", "Task"]
+__all__ = [
+    "NER",
+    "QA",
+    "TASKS",
+    "Classification",
+    "Columns",
+    "Encoding",
+    "Generation",
+    "Task",
+    "Written",
+    "WritingTask",
+]
