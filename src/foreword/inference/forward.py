@@ -13,7 +13,7 @@ from foreword.data.batching import WRITTEN, Batch, Encoded, collate, sorted_batc
 from foreword.inference.encoding import EncodedSet
 from foreword.inference.writing import settings_of, texts_of, token_scores
 from foreword.model import PromptedModel
-from foreword.tasks import Task, Written, WritingTask
+from foreword.tasks import Task, WritingTask, Written
 
 AnswerT = TypeVar("AnswerT")
 

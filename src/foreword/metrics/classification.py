@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 from foreword.metrics.scores import Scores, check_items, ratio
 
 
-def classification_scores(gold: Sequence[str], predicted: Sequence[str]) -> Scores:
+def classification_scores(gold: Sequence[str], predicted: Sequence[str | None]) -> Scores:
     """Accuracy (the main value), macro F1, and what always giving one class would reach.
 
     Values, all fractions in [0, 1]:
@@ -23,14 +23,19 @@ def classification_scores(gold: Sequence[str], predicted: Sequence[str]) -> Scor
     Counts: ``items`` and ``correct``, and for each class ``gold/CLASS``, ``predicted/CLASS`` and
     ``correct/CLASS``.
 
+    Args:
+        gold: one label per item.
+        predicted: one per item; None for an answer that is no label, which is wrong.
+
     Raises:
         ValueError: there are no items, or the lengths differ.
     """
     check_items(gold, predicted)
     right = [label for label, guess in zip(gold, predicted, strict=True) if label == guess]
-    per_class = {"gold": Counter(gold), "predicted": Counter(predicted), "correct": Counter(right)}
-    classes = sorted({*gold, *predicted})
-    macro = f1_score(list(gold), list(predicted), labels=classes, average="macro", zero_division=0)
+    given = [label for label in predicted if label is not None]
+    per_class = {"gold": Counter(gold), "predicted": Counter(given), "correct": Counter(right)}
+    classes = sorted({*gold, *given})
+    macro = f1_score(list(gold), [label or "" for label in predicted], labels=classes, average="macro", zero_division=0)
     return Scores(
         values={
             "accuracy": ratio(len(right), len(gold)),

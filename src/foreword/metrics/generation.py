@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Literal
 
 from foreword.errors import TaskError
 from foreword.metrics.scores import Scores, check_items, ratio

@@ -7,9 +7,10 @@ from foreword.tasks.classification import Classification
 from foreword.tasks.generation import Generation
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
+from foreword.tasks.text_to_text import TextToText
 from foreword.tasks.writing import WritingTask, Written
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA, Generation)}
+TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA, Generation, TextToText)}
 
 __all__ = [
     "NER",
@@ -20,6 +21,7 @@ __all__ = [
     "Encoding",
     "Generation",
     "Task",
-    "Written",
+    "TextToText",
     "WritingTask",
+    "Written",
 ]

@@ -112,7 +112,7 @@ class WritingTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
         texts = {name: text.strip() for name, text in self.texts_of(example).items()}
         filled, spans = Template(self.template, self.known_fields).fill(texts)
         parts = tokens_of(filled, tokenizer)
-        kept, between, room = range(len(parts["input_ids"])), list[int](), max_length
+        kept, between, room = list(range(len(parts["input_ids"]))), list[int](), max_length
         if self.separator != _APART:
             kept, between = without_closing(parts, kept), self._between(tokenizer)
             room = max_length - len(between) - self.longest
