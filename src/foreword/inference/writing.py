@@ -16,7 +16,8 @@ _PLAIN = {"do_sample": False, "repetition_penalty": 1.0, "early_stopping": False
 
 def settings_of(task: WritingTask[Any, Any], backbone: Backbone) -> dict[str, Any]:
     """Settings of `generate` for a task: a text ends with the token that closes its targets."""
-    return {**_PLAIN, **task.search, "eos_token_id": backbone.tokenizer.eos_token_id}
+    ends = {"max_new_tokens": task.longest, "eos_token_id": backbone.tokenizer.eos_token_id}
+    return {**_PLAIN, **task.search, **ends}
 
 
 def texts_of(ids: Tensor, tokenizer: Any) -> list[Written]:

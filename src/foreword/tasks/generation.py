@@ -102,7 +102,7 @@ class Generation(WritingTask[SourceExample, TextPrediction]):
     @property
     def search(self) -> Mapping[str, Any]:
         """Settings of the beam search."""
-        return self.decoding.model_dump()
+        return self.decoding.model_dump(exclude={"max_new_tokens"})
 
     @property
     def selects_by_writing(self) -> bool:

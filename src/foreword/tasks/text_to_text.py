@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import PositiveInt, ValidationInfo, field_validator
 from torch import Tensor
@@ -57,6 +57,9 @@ class TextToText(WritingTask[TextExample, WordsPrediction]):
     """Label -> the words to write for it; labels that are left out are written as they are."""
     max_new_tokens: PositiveInt = 16
     """Most tokens of an answer, the closing one among them. The words of every label must have room in them."""
+
+    select_by: Literal["accuracy", "likelihood"] = "accuracy"
+    """Keep the weights that name most dev labels right, or those under which the right words are likeliest."""
 
     @field_validator("template")
     @classmethod
@@ -131,10 +134,11 @@ class TextToText(WritingTask[TextExample, WordsPrediction]):
     def score(self, examples: Sequence[TextExample], predictions: Sequence[WordsPrediction]) -> Scores:
         """Accuracy and macro F1 of what was written, and how many answers were no label.
 
-        Where nothing was written, the share of texts whose label greedy search would have written is the main value,
-        which is the accuracy.
+        Where nothing was written, ``exact_match`` takes the place of the accuracy: the share of answers that would have
+        been written to the letter.
         """
-        likely = likelihood_scores([prediction.likelihood for prediction in predictions], main="exact_match")
+        main = "exact_match" if self.select_by == "accuracy" else "likelihood"
+        likely = likelihood_scores([prediction.likelihood for prediction in predictions], main)
         if all(prediction.text is None for prediction in predictions):
             return likely
         gold, labels = [example.label or "" for example in examples], [one.label for one in predictions]
