@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import NER, QA, Classification, Generation, TextToText
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "Combined",
     "FineTuning",
     "ForewordError",
+    "Generation",
     "HeadOnly",
     "LayerDeltas",
     "LoRA",
@@ -57,6 +58,7 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "Recipe",
+    "TextToText",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -87,7 +89,7 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.tasks": ("NER", "QA", "Classification", "Generation", "TextToText"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

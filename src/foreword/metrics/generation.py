@@ -19,6 +19,8 @@ from foreword.metrics.scores import Scores, check_items, ratio
 Metric = Literal["bleu", "chrf", "rouge", "nist", "meteor"]
 References = Sequence[Sequence[str]]
 """Per text, those it is compared with."""
+_NIST = 5
+"""Words of the longest n-grams that NIST counts."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,11 @@ def _rouge(references: References, texts: Sequence[str]) -> dict[str, float]:
 
 def _nist(references: References, texts: Sequence[str]) -> dict[str, float]:
     words = _words()
-    wanted = [[words(reference) for reference in some] for some in references]
-    if not any(map(str.strip, texts)):
-        return {"nist": 0.0}  # which the library cannot divide
-    return {"nist": float(import_module("nltk.translate.nist_score").corpus_nist(wanted, [words(t) for t in texts]))}
+    wanted, found = [[words(one) for one in some] for some in references], [words(text) for text in texts]
+    longest = min(max(map(len, found)), _NIST)  # the library divides by the number of n-grams; without any they add 0
+    if not longest:
+        return {"nist": 0.0}
+    return {"nist": float(import_module("nltk.translate.nist_score").corpus_nist(wanted, found, n=longest))}
 
 
 def _meteor(references: References, texts: Sequence[str]) -> dict[str, float]:
