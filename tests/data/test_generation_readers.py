@@ -72,9 +72,7 @@ def test_e2e_rows_of_one_representation_are_one_record(write):
 
 
 def test_e2e_test_files_have_no_texts(write):
-    assert read(write("test.csv", "MR\nname[Aromi]\n"), "e2e") == [
-        ({"source": "name : Aromi", "mr": "name[Aromi]"}, 2)
-    ]
+    assert read(write("test.csv", "MR\nname[Aromi]\n"), "e2e") == [({"source": "name : Aromi", "mr": "name[Aromi]"}, 2)]
 
 
 @pytest.mark.parametrize(

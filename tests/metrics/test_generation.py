@@ -12,11 +12,11 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from foreword.errors import TaskError
 from foreword.metrics import generation
-from foreword.metrics.generation import check_metrics, text_scores
+from foreword.metrics.generation import check_metrics, has_wordnet, text_scores
 
 ALL = ("bleu", "chrf", "rouge", "nist")
 CAT = "the cat sat on the mat"
-WORDS = st.sampled_from("the a cat dog sat ran on under mat house . , quickly".split())
+WORDS = st.sampled_from(["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "house", ".", ",", "quickly"])
 SENTENCES = st.lists(WORDS, min_size=2, max_size=10).map(lambda words: " ".join(["the", "cat", *words]))
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=6)
 
@@ -137,11 +137,15 @@ def test_a_missing_library_is_told_with_its_extra(monkeypatch):
         check_metrics(("bleu", "rouge"))
 
 
-def test_meteor_is_there_where_its_data_is():
-    try:
-        check_metrics(("meteor",))
-    except TaskError as error:
-        assert "nltk.downloader wordnet" in str(error)
-        return
-    assert values([[CAT]], [CAT], ("meteor",))["meteor"] > 0.99
-    assert values([[CAT], ["a dog"]], ["quickly", "a dog"], ("meteor",))["meteor"] < 0.6
+def test_missing_data_of_meteor_is_told(monkeypatch):
+    monkeypatch.setattr(generation, "has_wordnet", lambda: False)
+    with pytest.raises(TaskError, match=r"nltk.downloader wordnet"):
+        check_metrics(("bleu", "meteor"))
+
+
+@pytest.mark.skipif(not has_wordnet(), reason="needs the WordNet data of nltk")
+def test_meteor_by_hand():
+    check_metrics(("meteor",))
+    # One chunk of six words: the penalty is 0.5 / 6^3.
+    assert values([[CAT]], [CAT], ("meteor",))["meteor"] == pytest.approx(1 - 0.5 / 216)
+    assert values([[CAT], ["a dog"]], ["quickly", "a dog"], ("meteor",))["meteor"] == pytest.approx((1 - 0.5 / 8) / 2)

@@ -104,14 +104,15 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
                     f"task.metrics: '{metric}' needs the library `{library}`. Install it with: "
                     "pip install 'foreword[generation]'; or leave it out of task.metrics"
                 )
-        if metric == "meteor" and not _has_wordnet():
+        if metric == "meteor" and not has_wordnet():
             raise TaskError(
                 "task.metrics: 'meteor' needs the WordNet data of nltk. Fetch it with: python -m nltk.downloader "
                 "wordnet; or leave it out of task.metrics"
             )
 
 
-def _has_wordnet() -> bool:
+def has_wordnet() -> bool:
+    """Whether nltk finds the data that METEOR takes synonyms from."""
     try:
         import_module("nltk.corpus").wordnet.ensure_loaded()
     except LookupError:
