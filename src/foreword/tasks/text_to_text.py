@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import PositiveInt, ValidationInfo, field_validator
+from pydantic import PositiveInt, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
 from foreword.data.batching import Encoded
@@ -61,20 +61,17 @@ class TextToText(WritingTask[TextExample, WordsPrediction]):
     select_by: Literal["accuracy", "likelihood"] = "accuracy"
     """Keep the weights that name most dev labels right, or those under which the right words are likeliest."""
 
-    @field_validator("template")
-    @classmethod
-    def _paired(cls, template: str, info: ValidationInfo) -> str:
-        if "columns" in info.data and ("pair" in Template(template, cls.known_fields).fields) != (
-            info.data["columns"].pair is not None
-        ):
-            raise ValueError("{pair} and its field, columns.pair, need one another")
-        return template
-
     @field_validator("verbalizer")
     @classmethod
     def _words_differ(cls, words: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
         _check_verbalizer(words or {}, info.data.get("labels"))
         return words
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if ("pair" in Template(self.template, self.known_fields).fields) != (self.columns.pair is not None):
+            raise ValueError("{pair} in template and its field, columns.pair, need one another")
+        return self
 
     @property
     def longest(self) -> int:
