@@ -81,12 +81,10 @@ def predict_encoded(
     """
     writes = isinstance(task, WritingTask)
     judged = [i for i, row in enumerate(encoded.rows) if not writes or WRITTEN in row.targets]
-    logits = [torch.empty(0, 2)] * len(encoded.rows)
     found = row_logits(model, [encoded.rows[i] for i in judged], batch_size=batch_size, bf16=bf16)
-    for i, row in zip(judged, found, strict=True):
-        logits[i] = row
+    logits, nothing = dict(zip(judged, found, strict=True)), torch.empty(0, 2)
     predictions = [
-        task.decode(example, [encoded.rows[i] for i in rows], [logits[i] for i in rows])
+        task.decode(example, [encoded.rows[i] for i in rows], [logits.get(i, nothing) for i in rows])
         for example, rows in zip(encoded.examples, encoded.rows_of, strict=True)
     ]
     if not isinstance(task, WritingTask) or (selecting and not task.selects_by_writing):

@@ -48,9 +48,15 @@ class Template:
         return filled + self._template[end:], spans
 
 
-def tokens_of(text: str, tokenizer: Any) -> Any:
+def tokens_of(text: str, tokenizer: Any, *, add_special_tokens: bool = True) -> Any:
     """Tokens with their places in the text, and which of them are special."""
-    return tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    return tokenizer(
+        text,
+        add_special_tokens=add_special_tokens,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
 
 
 def without_closing(parts: Any, kept: Sequence[int]) -> list[int]:

@@ -126,7 +126,7 @@ class WritingTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
 
     def _between(self, tokenizer: Any) -> list[int]:
         """Token ids of the separator, without the spaces at its end."""
-        ids: list[int] = tokenizer(self._shown, add_special_tokens=False)["input_ids"]
+        ids: list[int] = tokenizer(self._shown, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     @property
@@ -140,7 +140,7 @@ class WritingTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
         if self.separator == _APART:
             ids = tokenizer(target, verbose=False)["input_ids"]
             return [*ids, *[tokenizer.eos_token_id] * (ids[-1:] != [tokenizer.eos_token_id])]
-        parts = tokenizer(f"{self.separator}{target}", add_special_tokens=False, return_offsets_mapping=True)
+        parts = tokens_of(f"{self.separator}{target}", tokenizer, add_special_tokens=False)
         pairs = list(zip(parts["input_ids"], parts["offset_mapping"], strict=True))
         behind = [id for id, (_, end) in pairs if end > len(self._shown)]
         if [id for id, _ in pairs] != [*self._between(tokenizer), *behind]:
