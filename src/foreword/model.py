@@ -74,7 +74,7 @@ class PromptedModel(nn.Module):
                     continuation_logits(self.backbone, ids, mask, batch.targets[WRITTEN], injection), mask
                 )
                 return logits
-            hidden = self.backbone(ids, mask, batch.token_type_ids, injection)
+            hidden = self.backbone(ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer)
             return head_logits(self.head, self.backbone, hidden, ids, mask, marks=batch.marks)
 
     def write(self, batch: Batch, **settings: Any) -> Tensor:
@@ -161,14 +161,14 @@ def head_logits(
     Args:
         head: of whatever kind.
         backbone: that gave ``hidden``, and whose vocabulary the head may read.
-        hidden: ``(B, T, D)``.
+        hidden: ``(B, T, D)``; of every layer, ``(B, T, (N + 1) D)``, where a head may want only the last.
         ids, mask: ``(B, T)``, of the text.
         marks: ``(B, T)``, numbers of marked stretches, where there are some.
     """
-    seen = hidden
+    seen = hidden if head.every_layer else hidden[..., -backbone.hidden_size :]
     if head.reads != "hidden":
         rows = torch.arange(len(ids), device=hidden.device)
-        seen = backbone.vocabulary_features(hidden[rows, backbone.answer_positions(ids, mask)])  # (B, W)
+        seen = backbone.vocabulary_features(seen[rows, backbone.answer_positions(ids, mask)])  # (B, W)
     if head.reads == "vocabulary":
         seen = backbone.vocabulary_logits(seen)  # (B, V)
     trained = next(head.parameters(), None)

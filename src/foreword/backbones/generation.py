@@ -34,7 +34,6 @@ from foreword.injection import Injection
 # What this file gives to transformers itself, or what would make it return something else than tokens.
 _OURS = {
     "attention_mask",
-    "cache",
     "decoder_attention_mask",
     "decoder_input_ids",
     "encoder_outputs",
@@ -257,7 +256,7 @@ def _view(model: Any, prepare: Callable[[Mapping[str, Any]], dict[str, Any]]) ->
 
 
 def _past(inputs: Mapping[str, Any]) -> int:
-    cache = inputs.get("cache", inputs.get("past_key_values"))  # its name until transformers 5.23
+    cache = inputs.get("past_key_values")
     return 0 if cache is None else int(cache.get_seq_length())
 
 

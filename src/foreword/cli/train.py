@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreword.cli.loading import Changes, RecipeName
 from foreword.cli.printing import examples, folder_size, print_table, score_rows, share_words, warn
 from foreword.studies.wording import size
 
@@ -24,11 +25,8 @@ EXAMPLES = examples(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
-    ] = None,
+    recipe: RecipeName,
+    changes: Changes = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for log, checkpoint and artifact. (default: runs/NAME of the recipe)")
     ] = None,

@@ -17,6 +17,10 @@ class Vocabulary(Protocol):
     language_model: bool
 
     @property
+    def depth(self) -> int:
+        """N, layers whose hidden states a head can read."""
+
+    @property
     def tokenizer(self) -> Any:
         """The backbone's fast tokenizer."""
 
@@ -33,11 +37,14 @@ class Head(nn.Module):
             word answers, the 'features' that output embeddings read, ``(B, W)``, or the logits of the whole
             'vocabulary', ``(B, V)``; or the logits ``(B, U, V)`` of every token of a 'continuation' that is given
             (`data.batching.WRITTEN`).
+        every_layer: whether its hidden states are those of the embeddings and of all N layers side by side,
+            ``(B, T, (N + 1) D)``.
         class_axis: along which the logits are of things of which one is chosen: the last, of classes, or 1, of
             positions. A softmax along it gives probabilities.
     """
 
     reads: ClassVar[Reads] = "hidden"
+    every_layer: bool = False
     class_axis: int = -1
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
