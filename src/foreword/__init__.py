@@ -29,7 +29,16 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression
+    from foreword.tasks import (
+        NER,
+        QA,
+        Classification,
+        Generation,
+        MultiLabel,
+        MultipleChoice,
+        Regression,
+        TextToText,
+    )
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -46,6 +55,7 @@ __all__ = [
     "Combined",
     "FineTuning",
     "ForewordError",
+    "Generation",
     "HeadOnly",
     "LayerDeltas",
     "LoRA",
@@ -60,6 +70,7 @@ __all__ = [
     "PromptTuning",
     "Recipe",
     "Regression",
+    "TextToText",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -90,7 +101,16 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification", "MultiLabel", "MultipleChoice", "Regression"),
+    "foreword.tasks": (
+        "NER",
+        "QA",
+        "Classification",
+        "Generation",
+        "MultiLabel",
+        "MultipleChoice",
+        "Regression",
+        "TextToText",
+    ),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

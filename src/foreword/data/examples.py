@@ -107,3 +107,12 @@ class QuestionExample:
     question: str
     context: str
     answers: tuple[Answer, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceExample:
+    """A text to write another one for; each of ``targets`` is right."""
+
+    id: str
+    source: str
+    targets: tuple[str, ...] | None = None

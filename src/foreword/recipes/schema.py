@@ -70,7 +70,7 @@ class DataTable(Table):
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, squad, e2e, webnlg, dart or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1

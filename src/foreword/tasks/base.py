@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
-from foreword.data.batching import Encoded
+from foreword.data.batching import IGNORED, Encoded
 from foreword.data.records import Record
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.scores import Scores
@@ -97,6 +97,11 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         """
         del records, examples
 
+    def suited_to(self, backbone: Vocabulary) -> Self:
+        """The same task with what its texts must look like for a backbone of this kind."""
+        del backbone
+        return self
+
     def encode(self, example: ExampleT, tokenizer: Any, max_length: int) -> Encoding:
         """Rows of at most ``max_length`` tokens, with targets where the example has labels."""
         raise NotImplementedError
@@ -121,6 +126,10 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean loss in nats over the targets that count."""
         raise NotImplementedError
+
+    def weight(self, targets: Mapping[str, Tensor]) -> int:
+        """How many targets the loss of a batch is a mean over."""
+        return sum(int((target != IGNORED).sum()) for target in targets.values())
 
     def decode(self, example: ExampleT, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> PredictionT:
         """What the logits of an example's rows say.

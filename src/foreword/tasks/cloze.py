@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foreword.data.batching import Encoded
+from foreword.data.examples import Span
 from foreword.errors import TaskError
 from foreword.heads import Vocabulary
 from foreword.tasks.base import Encoding
 from foreword.tasks.labels import check_label
-from foreword.tasks.templates import FIELD, template_fields
+from foreword.tasks.template import Template, tokens_of, too_many, without_closing
 
 _FIELDS = ("text", "pair", "mask")
 _ANSWER = "mask"
@@ -37,15 +38,13 @@ class Cloze:
     """
 
     def __init__(self, template: str) -> None:
-        found = template_fields(template, _FIELDS)
-        if "text" not in found:
-            raise ValueError("expected {text} where the text goes")
+        found = Template(template, _FIELDS).fields
         self.masked = _ANSWER in found
         self.paired = "pair" in found
         before, _, after = template.partition(f"{{{_ANSWER}}}")
         question = before.rstrip() if self.masked else before.rstrip(" ")
         self._space = before[len(question) :] if self.masked else "" if question[-1].isspace() else " "
-        self._template = f"{question}{{{_ANSWER}}}{after}"
+        self._template = Template(f"{question}{{{_ANSWER}}}{after}", _FIELDS)
 
     def encode(self, texts: Mapping[str, str], targets: Mapping[str, int], tokenizer: Any, max_length: int) -> Encoding:
         """One row of at most ``max_length`` tokens; the longer of two texts loses its end first.
@@ -64,19 +63,12 @@ class Cloze:
         """
         stripped = {name: text.strip() for name, text in texts.items()}
         filled, spans = self._fill(stripped, mask_token(tokenizer) if self.masked else "")
-        parts = _tokens(filled, tokenizer)
-        ids, offsets, special = parts["input_ids"], parts["offset_mapping"], parts["special_tokens_mask"]
+        parts = tokens_of(filled, tokenizer)
+        ids, offsets = parts["input_ids"], parts["offset_mapping"]
         kept = [i for i in range(len(ids)) if not self._strays(ids[i], offsets[i], spans[_ANSWER], tokenizer)]
-        while not self.masked and len(kept) > 1 and special[kept[-1]]:
-            kept.pop()
-        over = len(kept) - max_length
-        cuttable = [[i for i in kept if not special[i] and _inside(offsets[i], spans[name])] for name in texts]
-        if over > 0 and over >= sum(map(len, cuttable)):
-            raise TaskError(
-                f"task.template: leaves no room to the text in a row of {max_length} tokens. Shorten the template, "
-                "or raise training.max_length"
-            )
-        dropped = _longest_first(cuttable, over)
+        if not self.masked:
+            kept = without_closing(parts, kept)
+        dropped = too_many(parts, kept, [spans[name] for name in texts], max_length)
         kept = [i for i in kept if i not in dropped]
         types = parts.get("token_type_ids")
         row = Encoded(
@@ -125,7 +117,7 @@ class Cloze:
     def _answer(self, word: str, tokenizer: Any) -> int:
         filled, spans = self._fill({"text": _PROBE, "pair": _PROBE}, self._space + word)
         start, end = spans[_ANSWER]
-        parts = _tokens(filled, tokenizer)
+        parts = tokens_of(filled, tokenizer)
         found = zip(parts["input_ids"], parts["offset_mapping"], parts["special_tokens_mask"], strict=True)
         pieces = [(id, a, b) for id, (a, b), special in found if not special and a < end and (a >= start or b > start)]
         ids = [id for id, _, _ in pieces]
@@ -136,18 +128,10 @@ class Cloze:
             raise ValueError(f"is not one token in its place but {' + '.join(map(repr, names))}")
         return int(ids[0])
 
-    def _fill(self, texts: Mapping[str, str], answer: str) -> tuple[str, dict[str, tuple[int, int]]]:
-        """The template with its fields filled in, and the characters of each of them."""
-        filled, spans, end = "", {}, 0
-        values = {**texts, _ANSWER: answer}
-        for match in FIELD.finditer(self._template):
-            filled += self._template[end : match.start()]
-            spans[match[1]] = (len(filled), len(filled) + len(values[match[1]]))
-            filled += values[match[1]]
-            end = match.end()
-        return filled + self._template[end:], spans
+    def _fill(self, texts: Mapping[str, str], answer: str) -> tuple[str, dict[str, Span]]:
+        return self._template.fill({**texts, _ANSWER: answer})
 
-    def _strays(self, id: int, span: tuple[int, int], answer: tuple[int, int], tokenizer: Any) -> bool:
+    def _strays(self, id: int, span: tuple[int, int], answer: Span, tokenizer: Any) -> bool:
         """Whether a token is a mask that is not the template's."""
         return self.masked and id == tokenizer.mask_token_id and not (span[0] < answer[1] and span[1] > answer[0])
 
@@ -184,19 +168,3 @@ def mask_token(tokenizer: Any) -> str:
             "decoder, which answers with the word that comes next; otherwise use task.head = 'pooled'"
         )
     return str(tokenizer.mask_token)
-
-
-def _tokens(text: str, tokenizer: Any) -> Any:
-    return tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-
-
-def _inside(span: tuple[int, int], field: tuple[int, int]) -> bool:
-    return field[0] <= span[0] and span[1] <= field[1]
-
-
-def _longest_first(texts: Sequence[Sequence[int]], count: int) -> set[int]:
-    """``count`` tokens to leave out, one after the other from the end of whichever text is the longest then."""
-    left, dropped = [list(text) for text in texts], set[int]()
-    for _ in range(count):
-        dropped.add(max(left, key=len).pop())
-    return dropped

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from foreword.data.readers.base import Reader, ReadOptions
 from foreword.data.readers.conll import read_conll
+from foreword.data.readers.dart import read_dart
 from foreword.data.readers.delimited import read_csv, read_tsv
+from foreword.data.readers.e2e import read_e2e
 from foreword.data.readers.hf_datasets import HUB_PREFIX, MARKERS, read_datasets
 from foreword.data.readers.json_lines import parse_json_lines, read_json_lines
 from foreword.data.readers.squad import read_squad
+from foreword.data.readers.webnlg import read_webnlg
 from foreword.data.records import Record
 from foreword.errors import DataError
 
@@ -26,6 +29,9 @@ FORMATS: dict[str, Reader] = {
     "tsv": read_tsv,
     "conll": read_conll,
     "squad": read_squad,
+    "e2e": read_e2e,
+    "webnlg": read_webnlg,
+    "dart": read_dart,
     "datasets": read_datasets,
 }
 """Name of a format, as in ``[data] format``, -> its reader."""
@@ -42,13 +48,14 @@ _SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
     ".txt": "conll",
+    ".xml": "webnlg",
 }
 _HINT = 'Name the format in the recipe, as in `[data] format = "jsonl"`; there are: ' + ", ".join(FORMATS)
 _DEFAULTS = ReadOptions()
 
 
 def read_records(path: str | Path, format: str = "auto", options: ReadOptions = _DEFAULTS) -> Iterator[Record]:
-    """Stream the records of a file; all but SQuAD files are never held in memory whole.
+    """Stream the records of a file; those of lines are never held in memory whole.
 
     Args:
         path: a file, a folder of the `datasets` library, or ``hub:owner/name[/config]``.

@@ -61,6 +61,21 @@ def read_text(file: str) -> str:
     return "".join(read_lines(file))
 
 
+def read_json(file: str) -> Any:
+    """The value of a file that is one JSON text.
+
+    Raises:
+        DataError: the file cannot be read, or is not JSON as `parse_json` wants it.
+    """
+    try:
+        return parse_json(read_text(file))
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON ({error.msg}, column {error.colno})"
+        raise DataError(message, file=file, line=error.lineno) from error
+    except ValueError as error:
+        raise DataError(f"not valid JSON ({error})", file=file) from error
+
+
 def unreadable(file: str, error: OSError) -> DataError:
     """The `DataError` for a file that the operating system would not open or read."""
     if isinstance(error, FileNotFoundError):

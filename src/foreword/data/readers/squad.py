@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from foreword.data.readers.base import ReadOptions, kind, parse_json, read_text
+from foreword.data.readers.base import ReadOptions, kind, read_json
 from foreword.data.records import Record
 from foreword.errors import DataError
 
@@ -27,7 +26,7 @@ def read_squad(file: str, options: ReadOptions) -> Iterator[Record]:
     """
     del options
     number = 0
-    root = _Node(_load(file), "", file)
+    root = _Node(read_json(file), "", file)
     for article in root.expect(dict).get("data").each():
         for paragraph in article.expect(dict).get("paragraphs").each():
             context = paragraph.expect(dict).get("context").expect(str).value
@@ -54,16 +53,6 @@ def _answer(answer: _Node) -> dict[str, Any]:
     if start.value < 0:
         raise start.error(f"expected an offset, found {start.value}")
     return {"text": text.value, "answer_start": start.value}
-
-
-def _load(file: str) -> Any:
-    try:
-        return parse_json(read_text(file))
-    except json.JSONDecodeError as error:
-        message = f"not valid JSON ({error.msg}, column {error.colno})"
-        raise DataError(message, file=file, line=error.lineno) from error
-    except ValueError as error:
-        raise DataError(f"not valid JSON ({error})", file=file) from error
 
 
 class _Node:

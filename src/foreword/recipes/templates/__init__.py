@@ -15,6 +15,8 @@ from foreword.tasks import TASKS
 from foreword.training.settings import TrainingSettings
 
 METHOD = "ptuning-v2"
+WRITER = "gpt2"
+"""The backbone of tasks that need a language model."""
 ACTIVE = (
     "backbone.name",
     "task.columns.",
@@ -44,6 +46,8 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "data.dev": toml_value(dev or f"dev{suffix}"),
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
+    if TASKS[task]().needs_language_model:
+        values |= {"backbone.name": toml_value(WRITER), "backbone.language_model": toml_value(True)}
     lines = [
         f"# {task}: {TASKS[task].summary}.",
         "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
@@ -110,7 +114,7 @@ def _section(
     if kind is not None:
         yield f"type = {toml_value(kind)}"
     settings = list(list_settings(model))
-    active = [s for s in settings if is_active(f"{section}.{s.name}")]
+    active = [s for s in settings if is_active(f"{section}.{s.name}") or f"{section}.{s.name}" in values]
     for setting in active:
         value = values.get(f"{section}.{setting.name}", setting.default)
         yield from _lines(setting, value)
