@@ -66,7 +66,7 @@ class DataTable(Table):
     test: tuple[str, ...] = ()
     """File, or list of files, to score once, when training is over; nothing is selected on it."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, squad, mrqa or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from foreword.data.batching import Encoded
 from foreword.data.records import Record
+from foreword.errors import TaskError
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.scores import Scores
 
@@ -151,6 +152,15 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     def to_json(self, example: ExampleT, prediction: PredictionT) -> dict[str, Any]:
         """A prediction as one line of `foreword predict`."""
         raise NotImplementedError
+
+    def candidates(self, example: ExampleT, prediction: PredictionT) -> list[dict[str, Any]]:
+        """The answers that came nearest, the most probable first, for `foreword predict --candidates`.
+
+        Raises:
+            TaskError: this task has no other answers to tell than the one it gives.
+        """
+        del example, prediction
+        raise TaskError(f"task '{self.name}' has no candidates to list. Leave --candidates out")
 
     def answer_key(self, prediction: PredictionT) -> str:
         """What 'the same answer' means, for the warning about constant predictions."""
