@@ -35,6 +35,7 @@ NAMES = [
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "QA",
     "Recipe",

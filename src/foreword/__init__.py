@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import NER, QA, Classification, Probing
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -55,6 +55,7 @@ __all__ = [
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "Recipe",
     "TrainingSettings",
@@ -87,7 +88,7 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.tasks": ("NER", "QA", "Classification", "Probing"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
+from foreword.tasks import TASKS
 from tiny import tiny_backbone_folder
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,9 @@ DATA = {
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
+    "probing": ("facts.jsonl", "facts.jsonl"),
 }
+FACTS = [{"sub_label": who, "obj_label": where} for who in ("Anna", "Peter") for where in ("London", "Germany")]
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
 
@@ -41,7 +45,12 @@ class Place:
         self.folder = folder
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
+        (folder / "data" / "facts.jsonl").write_text("".join(f"{json.dumps(fact)}\n" for fact in FACTS))
+
+    def backbone_of(self, task: str) -> Path:
+        return self.language_model if TASKS[task]().needs_language_model else self.backbone
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
@@ -49,7 +58,9 @@ class Place:
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"
         path.write_text(
-            f'[backbone]\nname = "{self.backbone}"\n[task]\ntype = "{task}"\n'
+            f'[backbone]\nname = "{self.backbone_of(task)}"\n'
+            f"language_model = {str(TASKS[task]().needs_language_model).lower()}\n"
+            f'[task]\ntype = "{task}"\n'
             f'[data]\ntrain = "{self.data(task, "train")}"\ndev = "{self.data(task, "dev")}"\n'
             "[method]\nprompt_length = 4\n[training]\nepochs = 1\n"
         )

@@ -52,7 +52,13 @@ def test_inspect_tells_what_the_artifact_is(place, trained, task):
     manifest = json.loads((output / "artifact" / "artifact.json").read_text())
     told = place.run("inspect", output)
     assert told.code == 0
-    for text in (task, "ptuning-v2", "prompt_length = 4", str(place.backbone), manifest["backbone"]["weights"]):
+    for text in (
+        task,
+        "ptuning-v2",
+        "prompt_length = 4",
+        str(place.backbone_of(task)),
+        manifest["backbone"]["weights"],
+    ):
         assert text in told.out
     for text in ("4 positions each at encoder.0", "prompt.safetensors", "epochs", manifest["metrics"]["main"]):
         assert text in told.out

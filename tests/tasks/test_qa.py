@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -21,7 +22,7 @@ from foreword.data.records import Record
 from foreword.data.sources import Source
 from foreword.errors import DataError, TaskError
 from foreword.tasks import QA
-from foreword.tasks.answers import best_spans
+from foreword.tasks.answers import best_spans, fullest_windows
 from tiny import tiny_backbone, tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_sentencepiece_tokenizer
 from tiny_artifacts import records, tiny_artifact
 
@@ -114,11 +115,13 @@ def test_perfect_logits_give_the_answer_back(tokenizer, example, window):
     task = QA(window=window, stride=20, max_answer_tokens=100, unanswerable=True)
     encoding, generator = task.encode(example, tokenizer(), 128), torch.Generator().manual_seed(0)
     prediction = task.decode(example, encoding.rows, [perfect_logits(row, generator) for row in encoding.rows])
-    found = task.to_json(example, prediction)
-    if encoding.note == "whose answer no window holds":
-        assert (found["answer"], found["start"]) == (None, None)
-        return
     answer = example.answers[0]
+    found = task.to_json(example, prediction)
+    fullest = zip(encoding.rows, fullest_windows(encoding.rows), strict=True)
+    # Where no window holds it, or the one that does has less context around its first token than another, it is lost.
+    if not any(starts[row.targets["start"]] for row, starts in fullest):
+        assert found["answer"] != answer.text or example.context.count(answer.text) > 1
+        return
     # Windows without the answer are just as sure of 'no answer', and must not win.
     assert found["answer"] == answer.text
     assert example.context[found["start"] : found["end"]] == answer.text
@@ -216,15 +219,15 @@ class TestDecode:
         assert prediction.margin == pytest.approx(spans[best[0]] - float(logits[0].sum()), rel=1e-5)
 
     def test_the_best_spans_of_all_windows_each_text_once(self):
-        windows = [logits_of({3: value}, {3: value}) for value in (1, 5, 3)]
-        rows = [row_of(7) for _ in windows]
-        rows[1] = Encoded(
-            input_ids=[0] * 7, offsets=[(0, 0), (0, 0), *((i, i + 1) for i in range(3, 8))], reads=rows[1].reads
-        )
-        windows[2][0] = -4  # the surest that there is nothing is not believed
-        prediction = QA(n_best=3, unanswerable=True).decode(CONTEXT, rows, windows)
-        assert [(c.text, c.start, c.score) for c in prediction.candidates[:2]] == [("e", 4, 10), ("b", 1, 6)]
-        assert len(prediction.candidates) == 3
+        """The text is abcdefgh; the windows hold abcdef and cdefgh."""
+        rows = [row_of(8), row_of(8)]
+        rows[1] = replace(rows[1], offsets=[(0, 0), (0, 0), *((i, i + 1) for i in range(2, 8))])
+        windows = [logits_of({4: 5, 6: 9}, {4: 5, 6: 9}, 8), logits_of({2: 9, 5: 4}, {2: 9, 5: 4}, 8)]
+        windows[1][0] = -4  # the window surest that there is nothing is not believed
+        task = QA(n_best=3, unanswerable=True, max_answer_tokens=2)
+        prediction = task.decode(CONTEXT, rows, windows)
+        # 'c' and 'd' have more context in the first window, 'e' and 'f' in the second; the other has no say.
+        assert [(c.text, c.start, c.score) for c in prediction.candidates] == [("c", 2, 10), ("de", 3, 9), ("f", 5, 8)]
         assert prediction.null_score == -8
 
     def test_one_text_in_two_places_is_at_the_better_one(self):
@@ -253,23 +256,47 @@ class TestDecode:
         assert len(QA(unanswerable=False).candidates(CONTEXT, prediction)) == 1
 
 
+@TOKENIZERS
+@given(example=questions(), window=st.integers(36, 60), stride=st.integers(1, 20))
+def test_every_token_may_start_an_answer_in_its_fullest_window(tokenizer, example, window, stride):
+    """Exactly one window, found by a slow search of all of them for each token."""
+    rows = QA(window=window, stride=stride).encode(example, tokenizer(), 128).rows
+    texts = [[span for span, reads in zip(row.offsets, row.reads, strict=True) if reads] for row in rows]
+
+    def context(number, span):
+        text = texts[number]
+        return max(min(i, len(text) - 1 - i) + 0.01 * len(text) for i, found in enumerate(text) if found == span)
+
+    chosen = {span: set() for text in texts for span in text}
+    for number, (row, starts) in enumerate(zip(rows, fullest_windows(rows), strict=True)):
+        for span, start in zip(row.offsets, starts, strict=True):
+            if start:
+                chosen[span].add(number)
+    for span, numbers in chosen.items():
+        (number,) = numbers
+        holders = [other for other, text in enumerate(texts) if span in text]
+        assert context(number, span) == max(context(other, span) for other in holders)
+
+
 @given(
     length=st.integers(1, 24),
     longest=st.integers(1, 30),
     count=st.integers(1, 40),
-    reads=st.lists(st.booleans(), min_size=24, max_size=24),
+    starts=st.lists(st.booleans(), min_size=24, max_size=24),
+    ends=st.lists(st.booleans(), min_size=24, max_size=24),
     seed=st.integers(0, 99),
 )
-def test_no_span_is_missed(length, longest, count, reads, seed):
+def test_no_span_is_missed(length, longest, count, starts, ends, seed):
     """Against every pair of tokens, one after the other."""
-    scores, reads = torch.randn(length, 2, generator=torch.Generator().manual_seed(seed)), torch.tensor(reads[:length])
+    scores = torch.randn(length, 2, generator=torch.Generator().manual_seed(seed))
     every = [
         (float(scores[first, 0] + scores[last, 1]), first, last)
         for first in range(length)
         for last in range(first, length)
-        if reads[first] and reads[last] and last - first < longest
+        if starts[first] and ends[last] and last - first < longest
     ]
-    assert best_spans(scores, reads, longest, count) == sorted(every, reverse=True)[:count]
+    allowed = torch.tensor(starts[:length]), torch.tensor(ends[:length])
+    assert best_spans(scores, *allowed, longest, count) == sorted(every, reverse=True)[:count]
 
 
 class TestThreshold:

@@ -2,9 +2,9 @@
 
 Source: Devlin et al. 2019, sections 4.2 and 4.3, and the code of their SQuAD baselines: a span's score is the sum
 of its ends' logits, that of 'no answer' is the sum at the first token, the lowest of all windows; probabilities
-are a softmax over the spans offered. Departures: the best spans are found without leaving any out, where that
-code looks only among the best starts and ends; a token may be read in every window that holds it, and not only
-in the one where most context surrounds it, since that makes no difference (docs/tasks/qa.md).
+are a softmax over the spans offered; and a span counts only in the window that surrounds its first token with the
+most context (docs/log.md). Departure: the best spans are found without leaving any out, where that code looks only
+among the best starts and ends.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def predict_answer(
     """
     null = min(float(scores[0].sum()) for scores in logits)
     found: dict[str, tuple[float, int, int]] = {}  # text -> score, and where it scores best
-    for row, scores in zip(rows, logits, strict=True):
-        for score, first, last in best_spans(scores, torch.tensor(row.reads), longest, n_best):
+    for row, scores, starts in zip(rows, logits, fullest_windows(rows), strict=True):
+        for score, first, last in best_spans(scores, torch.tensor(starts), torch.tensor(row.reads), longest, n_best):
             start, end = tokens_to_chars(first, last, row.offsets)
             text = context[start:end]
             if text not in found or score > found[text][0]:
@@ -93,21 +93,42 @@ def predict_answer(
     return AnswerPrediction(candidates, null, null_share)
 
 
-def best_spans(scores: Tensor, reads: Tensor, longest: int, count: int) -> list[tuple[float, int, int]]:
-    """Score, first and last token of the best spans with both ends in the context, best first; none is missed.
+def fullest_windows(rows: Sequence[Encoded]) -> list[list[bool]]:
+    """Per window and token, whether no other window surrounds that token of the context with more of it.
+
+    How much that is: what stands on its shorter side, and for a tie, and little else, the size of the window.
+    """
+    if len(rows) == 1:
+        return [list(rows[0].reads)]
+    best: dict[tuple[int, int], tuple[float, int]] = {}  # characters of a token -> context, and in which window
+    for number, row in enumerate(rows):
+        spans = [span for span, reads in zip(row.offsets, row.reads, strict=True) if reads]
+        for place, span in enumerate(spans):
+            context = min(place, len(spans) - 1 - place) + 0.01 * len(spans)
+            if span not in best or context > best[span][0]:
+                best[span] = (context, number)
+    return [
+        [reads and best[span][1] == number for span, reads in zip(row.offsets, row.reads, strict=True)]
+        for number, row in enumerate(rows)
+    ]
+
+
+def best_spans(scores: Tensor, starts: Tensor, ends: Tensor, longest: int, count: int) -> list[tuple[float, int, int]]:
+    """Score, first and last token of the best spans, best first; none is missed.
 
     Only the band of ends that are near enough to their start is looked at, ``(T, longest)`` and not ``(T, T)``.
 
     Args:
         scores: ``(T, 2)`` logits of start and end.
-        reads: ``(T,)`` bool, tokens of the context.
+        starts, ends: ``(T,)`` bool, tokens where one may start and end.
         longest: most tokens of a span.
         count: most spans.
     """
-    starts, ends = scores.masked_fill(~reads[:, None], -math.inf).unbind(-1)  # (T,) each
-    width = min(longest, len(starts))
-    padded = torch.cat([ends, ends.new_full((width - 1,), -math.inf)])
-    sums = (starts[:, None] + padded.unfold(0, width, 1)).flatten()  # (T * width,): start by length
+    width = min(longest, len(scores))
+    first = scores[:, 0].masked_fill(~starts, -math.inf)
+    last = scores[:, 1].masked_fill(~ends, -math.inf)
+    padded = torch.cat([last, last.new_full((width - 1,), -math.inf)])
+    sums = (first[:, None] + padded.unfold(0, width, 1)).flatten()  # (T * width,): start by length
     top = sums.topk(min(count, len(sums)))
     spans = zip(top.values.tolist(), top.indices.tolist(), strict=True)
     return [(score, at // width, at // width + at % width) for score, at in spans if score > -math.inf]

@@ -25,6 +25,8 @@ ACTIVE = (
     "training.learning_rate",
 )
 """What most users change first; a dot at the end means all fields below."""
+LANGUAGE_MODEL = "bert-base-cased"
+"""The backbone of tasks that need a language model."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -43,6 +45,8 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "data.dev": toml_value(dev or f"dev{suffix}"),
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
+    if TASKS[task]().needs_language_model:
+        values |= {"backbone.name": toml_value(LANGUAGE_MODEL), "backbone.language_model": toml_value(True)}
     lines = [
         f"# {task}: {TASKS[task].summary}.",
         "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
@@ -70,7 +74,7 @@ def _section(section: str, model: type[BaseModel], values: dict[str, str], kind:
     if kind is not None:
         yield f"type = {toml_value(kind)}"
     settings = list(list_settings(model))
-    active = [s for s in settings if _is_active(f"{section}.{s.name}")]
+    active = [s for s in settings if _is_active(f"{section}.{s.name}") or f"{section}.{s.name}" in values]
     for setting in active:
         value = values.get(f"{section}.{setting.name}", setting.default)
         yield from _lines(setting, value)
