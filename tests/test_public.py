@@ -38,6 +38,7 @@ NAMES = [
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "QA",
     "Recipe",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Generation,
         MultiLabel,
         MultipleChoice,
+        Probing,
         Regression,
         TextToText,
     )
@@ -67,6 +68,7 @@ __all__ = [
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "Recipe",
     "Regression",
@@ -108,6 +110,7 @@ _HOMES = {
         "Generation",
         "MultiLabel",
         "MultipleChoice",
+        "Probing",
         "Regression",
         "TextToText",
     ),

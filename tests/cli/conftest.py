@@ -17,7 +17,7 @@ import pytest
 
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
-from foreword.tasks import TASKS
+from foreword.tasks import TASKS, WritingTask
 from tiny import tiny_backbone_folder
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,9 @@ DATA = {
     "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
     "generation": ("written-train.jsonl", "written-dev.jsonl"),
     "text-to-text": ("tickets-train.jsonl", "tickets-dev.jsonl"),
+    "probing": ("facts.jsonl", "facts.jsonl"),
 }
+FACTS = [{"sub_label": who, "obj_label": where} for who in ("Anna", "Peter") for where in ("London", "Germany")]
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
 
@@ -49,6 +51,7 @@ class Place:
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.writer = tiny_backbone_folder("gpt2", folder / "gpt2", language_model=True)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
         for side in ("train", "dev"):
             self._retell(side)
@@ -56,9 +59,12 @@ class Place:
             items = map(json.loads, (folder / "data" / tickets).read_text("utf-8").splitlines())
             lines = (json.dumps({"source": item["text"], "target": ["It is", item["label"]]}) for item in items)
             (folder / "data" / written).write_text("\n".join(lines), "utf-8")
+        (folder / "data" / "facts.jsonl").write_text("".join(f"{json.dumps(fact)}\n" for fact in FACTS))
 
     def backbone_of(self, task: str) -> Path:
-        return self.writer if TASKS[task]().needs_language_model else self.backbone
+        if not TASKS[task]().needs_language_model:
+            return self.backbone
+        return self.writer if issubclass(TASKS[task], WritingTask) else self.language_model
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]

@@ -8,6 +8,7 @@ from foreword.tasks.generation import Generation
 from foreword.tasks.multi_label import MultiLabel
 from foreword.tasks.multiple_choice import MultipleChoice
 from foreword.tasks.ner import NER
+from foreword.tasks.probing import Probing
 from foreword.tasks.qa import QA
 from foreword.tasks.regression import Regression
 from foreword.tasks.text_to_text import TextToText
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task[Any, Any]]] = {
         MultipleChoice,
         NER,
         QA,
+        Probing,
         Generation,
         TextToText,
     )
@@ -37,6 +39,7 @@ __all__ = [
     "Generation",
     "MultiLabel",
     "MultipleChoice",
+    "Probing",
     "Regression",
     "Task",
     "TextToText",

@@ -11,12 +11,10 @@ from pydantic import BaseModel
 from foreword.methods import METHODS
 from foreword.recipes.schema import BackboneTable, DataTable, Recipe
 from foreword.recipes.templates.settings import Setting, list_settings, toml_value
-from foreword.tasks import TASKS
+from foreword.tasks import TASKS, WritingTask
 from foreword.training.settings import TrainingSettings
 
 METHOD = "ptuning-v2"
-WRITER = "gpt2"
-"""The backbone of tasks that need a language model."""
 ACTIVE = (
     "backbone.name",
     "task.columns.",
@@ -28,6 +26,8 @@ ACTIVE = (
     "training.learning_rate",
 )
 """What most users change first; a dot at the end means all fields below."""
+WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
+"""The backbones of tasks that write, and of others that need a language model."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -47,7 +47,8 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
     if TASKS[task]().needs_language_model:
-        values |= {"backbone.name": toml_value(WRITER), "backbone.language_model": toml_value(True)}
+        speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
+        values |= {"backbone.name": toml_value(speaker), "backbone.language_model": toml_value(True)}
     lines = [
         f"# {task}: {TASKS[task].summary}.",
         "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
