@@ -52,8 +52,8 @@ class Batch:
         input_ids: ``(B, T)`` int64.
         attention_mask: ``(B, T)`` int64, 1 for real tokens.
         token_type_ids: ``(B, T)`` int64 or None.
-        targets: name -> ``(B,)`` int64, or float32 where they are no whole numbers; ``(B, T)``, ``(B, C)``, or ``(B, U)``
-            where they are `WRITTEN`, int64, padded with `IGNORED`; those that every row has.
+        targets: name -> ``(B,)`` int64, or float32 where they are no whole numbers; ``(B, T)``, ``(B, C)``, or
+            ``(B, U)`` where they are `WRITTEN`, int64, padded with `IGNORED`; those that every row has.
         indices: which encoded rows these are.
         marks: ``(B, T)`` int64, numbers of marked stretches, 0 elsewhere and at padding; None where no row has any.
     """
