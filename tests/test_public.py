@@ -29,6 +29,7 @@ NAMES = [
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "Mixing",
     "MixtureOfPrompts",
     "NER",
     "PTuning",
@@ -45,6 +46,7 @@ NAMES = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_together",
 ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
+from foreword.recipes.multi_task import MultiTaskRecipe, parse_multi_task_recipe
 from foreword.recipes.schema import Recipe, parse_recipe, parse_task
 from foreword.tasks import Task
 
@@ -26,7 +27,7 @@ def packaged_recipes() -> dict[str, str]:
 
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe of one task.
 
     Args:
         recipe: a TOML file, or the name of a packaged recipe.
@@ -35,6 +36,37 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: all mistakes at once.
     """
+    found = load_any_recipe(recipe, overrides)
+    if isinstance(found, MultiTaskRecipe):
+        raise RecipeError("a recipe of several tasks, where one of a single task is expected", recipe)
+    return found
+
+
+def load_any_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe | MultiTaskRecipe:
+    """Read and check a recipe of one task, or of several: those have ``[tasks.NAME]`` tables.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+    raw, name, folder = _read_tables(recipe)
+    for override in overrides:
+        _apply(raw, override)
+    source, mistakes = str(recipe), list[str]()
+    _resolve_paths(raw, folder, mistakes)
+    if "tasks" not in raw:
+        if mistakes:
+            raise RecipeError(mistakes, source)
+        return parse_recipe(raw, name=name, source=source)
+    if isinstance(raw["tasks"], dict):
+        entries = raw["tasks"].items()
+        raw["tasks"] = {task: _gathered(entry, folder, f"tasks.{task}", mistakes) for task, entry in entries}
+    if mistakes:
+        raise RecipeError(mistakes, source)
+    return parse_multi_task_recipe(raw, name=name, source=source)
+
+
+def _read_tables(recipe: str | Path) -> tuple[dict[str, Any], str, Path]:
+    """The tables of a recipe with those of its base, its name, and the folder its paths start from."""
     path = Path(recipe)
     if path.is_file() or path.suffix == ".toml":
         text, source, folder, name = _read(path), str(path), path.parent, path.stem
@@ -48,12 +80,38 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # too many digits or brackets are no TOMLDecodeError
         raise RecipeError(f"not valid TOML: {error}", source) from error
-    if "base" in raw:
-        raw = _on_base(raw, source)
-    for override in overrides:
-        _apply(raw, override)
-    _resolve_paths(raw, folder, source)
-    return parse_recipe(raw, name=name, source=source)
+    return (_on_base(raw, source) if "base" in raw else raw), name, folder
+
+
+def _gathered(entry: Any, folder: Path, where: str, mistakes: list[str]) -> Any:
+    """One task of several: what its entry says, laid over task and data of the recipe that it names."""
+    if not isinstance(entry, dict):
+        return entry  # told of where tables are checked
+    _resolve_data(entry, folder, f"{where}.", mistakes)
+    if "recipe" not in entry:
+        return entry
+    own = {key: value for key, value in entry.items() if key != "recipe"}
+    try:
+        below, home = _named(entry["recipe"], folder)
+    except RecipeError as error:
+        mistakes += [f"{where}.recipe: {mistake}" for mistake in error.mistakes]
+        return own
+    data = own.get("data", {})
+    if isinstance(below.get("data"), dict) and isinstance(data, dict):  # what is covered need not be there
+        below["data"] = {key: value for key, value in below["data"].items() if key not in data}
+    _resolve_data(below, home, f"{where}.", mistakes)
+    return _merged(below, own)
+
+
+def _named(recipe: Any, folder: Path) -> tuple[dict[str, Any], Path]:
+    """Task and data of the recipe that an entry names, and the folder its paths start from."""
+    if not isinstance(recipe, str):
+        raise RecipeError("expected the name of a recipe, or a file")
+    path = Path(recipe)
+    raw, _, home = _read_tables(folder / path if path.suffix == ".toml" else recipe)
+    if "tasks" in raw:
+        raise RecipeError(f"'{recipe}' has several tasks itself; name recipes of one task")
+    return {key: raw[key] for key in ("task", "data") if key in raw}, home
 
 
 def load_task(task: str) -> Task[Any, Any]:
@@ -130,27 +188,31 @@ def _value(text: str) -> Any:
         return text
 
 
-def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
+def _resolve_paths(raw: dict[str, Any], folder: Path, mistakes: list[str]) -> None:
     """Make data files and the artifact to start from relative to the recipe, and fill in environment variables."""
-    data = raw.get("data")
-    mistakes: list[str] = []
-    if isinstance(data, dict):
-        for side in ("train", "dev", "test"):
-            value = data.get(side)
-            if isinstance(value, str):
-                data[side] = _path(value, folder, f"data.{side}", mistakes)
-            elif isinstance(value, list):
-                data[side] = [
-                    _path(item, folder, f"data.{side}", mistakes) if isinstance(item, str) else item for item in value
-                ]
+    _resolve_data(raw, folder, "", mistakes)
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
         backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
     training = raw.get("training")
     if isinstance(training, dict) and isinstance(start := training.get("start_from"), str):
         training["start_from"] = _path(start, folder, "training.start_from", mistakes)
-    if mistakes:
-        raise RecipeError(mistakes, source)
+
+
+def _resolve_data(raw: dict[str, Any], folder: Path, where: str, mistakes: list[str]) -> None:
+    """The same for the data files alone; ``where`` stands before the table's name in messages."""
+    data = raw.get("data")
+    if not isinstance(data, dict):
+        return
+    for side in ("train", "dev", "test"):
+        value = data.get(side)
+        if isinstance(value, str):
+            data[side] = _path(value, folder, f"{where}data.{side}", mistakes)
+        elif isinstance(value, list):
+            data[side] = [
+                _path(item, folder, f"{where}data.{side}", mistakes) if isinstance(item, str) else item
+                for item in value
+            ]
 
 
 def _path(value: str, folder: Path, where: str, mistakes: list[str]) -> str:

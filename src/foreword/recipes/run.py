@@ -6,6 +6,7 @@ OUTPUT/
   log.jsonl                what happened
   checkpoint.safetensors   while it runs: everything `--resume` needs
   artifact/                when it is done
+  artifacts/NAME/          instead, of a recipe of several tasks: one for each
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from pathlib import Path
 
 import tomli_w
 
-from foreword.backbones import load_backbone
+from foreword.artifacts.folders import whole_folder
+from foreword.backbones import Backbone, load_backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
+from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
+from foreword.training.run import Prepared, TrainedRun, check_sharing, prepare, run_digest, train_several
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
-from foreword.training.transfer import start
 
-MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
+MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT, ARTIFACTS = (
     "run.json",
     "recipe.toml",
     "log.jsonl",
     "checkpoint.safetensors",
     "artifact",
+    "artifacts",
 )
 
 
@@ -48,28 +51,39 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         OutputError: the folder is not ours, or holds another run.
         Interrupted: by Ctrl-C, after the state was saved.
     """
+    (run,) = _train(recipe, output, resume, tracker).values()
+    run.save(output / ARTIFACT)
+    (output / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def run_multi_task_recipe(
+    recipe: MultiTaskRecipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None
+) -> dict[str, TrainedRun]:
+    """Train what a recipe of several tasks says and write an artifact for each to ``output/artifacts/NAME``.
+
+    Args:
+        recipe: checked.
+        output, resume, tracker: as in `run_recipe`.
+
+    Raises:
+        OutputError, Interrupted: as `run_recipe` does.
+    """
+    runs = _train(recipe, output, resume, tracker)
+    with whole_folder(output / ARTIFACTS) as folder:
+        for name, run in runs.items():
+            run.save(folder / name)
+    (output / CHECKPOINT).unlink(missing_ok=True)
+    return runs
+
+
+def _train(
+    recipe: Recipe | MultiTaskRecipe, output: Path, resume: bool, tracker: Tracker | None
+) -> dict[str, TrainedRun]:
+    """Check everything, open the folder, and train."""
     check_output(output, resume=resume)
-    table = recipe.backbone
-    backbone = load_backbone(
-        table.name,
-        revision=table.revision,
-        dtype=table.torch_dtype,
-        quantization=table.quantization,
-        language_model=table.language_model,
-    )
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
-    check_changes(recipe.method, backbone)
-    prepared = prepare(
-        recipe.task,
-        recipe.data.source("train"),
-        recipe.data.source("dev"),
-        backbone,
-        recipe.training,
-        reserved=recipe.method.positions_taken,
-        test=recipe.data.source("test") if recipe.data.test else None,
-    )
-    if prepared.start is not None:  # and so is one that cannot start as it should
-        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+    backbone = backbone_of(recipe)
+    prepared = prepare_recipe(recipe, backbone)
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -83,11 +97,12 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         trackers.append(tracker)
     everyone = Trackers(*trackers)
     try:
-        run = train_prepared(
+        return train_several(
             backbone,
             recipe.method,
             prepared,
             recipe.training,
+            mixing=recipe.mixing if isinstance(recipe, MultiTaskRecipe) else None,
             tracker=everyone,
             checkpoint=output / CHECKPOINT,
             resume=resuming,
@@ -95,9 +110,51 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         )
     finally:
         everyone.close()
-    run.save(output / ARTIFACT)
-    (output / CHECKPOINT).unlink(missing_ok=True)
-    return run
+
+
+def backbone_of(recipe: Recipe | MultiTaskRecipe) -> Backbone:
+    """The pretrained model a recipe names, fresh and frozen.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+    """
+    table = recipe.backbone
+    return load_backbone(
+        table.name,
+        revision=table.revision,
+        dtype=table.torch_dtype,
+        quantization=table.quantization,
+        language_model=table.language_model,
+    )
+
+
+def prepare_recipe(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> dict[str, Prepared]:
+    """Every task's data, read and encoded, after the method is found to fit.
+
+    Raises:
+        MethodError: the prompt does not fit the backbone, or cannot start as it should.
+        DataError: naming file, line and field.
+    """
+    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
+    check_changes(recipe.method, backbone)
+    if len(recipe.tasks) > 1:
+        check_sharing(recipe.method, recipe.training)
+    prepared = {
+        name: prepare(
+            entry.task,
+            entry.data.source("train"),
+            entry.data.source("dev"),
+            backbone,
+            recipe.training,
+            reserved=recipe.method.positions_taken,
+            test=entry.data.source("test") if entry.data.test else None,
+        )
+        for name, entry in recipe.tasks.items()
+    }
+    for one in prepared.values():
+        if one.start is not None:  # and so is one that cannot start as it should
+            one.start.check_method(recipe.method, backbone, one.task.labels or ())
+    return prepared
 
 
 def check_output(output: Path, *, resume: bool) -> None:
@@ -106,7 +163,7 @@ def check_output(output: Path, *, resume: bool) -> None:
     Raises:
         OutputError: saying what to do instead.
     """
-    if (output / ARTIFACT).exists():
+    if (output / ARTIFACT).exists() or (output / ARTIFACTS).exists():
         raise OutputError(f"{output}: holds a finished run already. Choose another --output")
     if (output / MARKER).is_file():
         if not resume:
@@ -118,7 +175,7 @@ def check_output(output: Path, *, resume: bool) -> None:
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 
 
-def _open_output(output: Path, recipe: Recipe) -> None:
+def _open_output(output: Path, recipe: Recipe | MultiTaskRecipe) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / MARKER).write_text(json.dumps({"format": "foreword-run", "name": recipe.name}) + "\n", "utf-8")

@@ -6,24 +6,23 @@ brings its own settings and nothing here changes.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator
 
 from foreword.backbones.quantization import Quantization
 from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
+from foreword.recipes.checking import check, check_typed, sections_of
 from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 Side = Literal["train", "dev", "test"]
 
 
@@ -142,6 +141,21 @@ class DataTable(Table):
 
 
 @dataclass(frozen=True)
+class TaskEntry:
+    """A task and its data."""
+
+    task: Task[Any, Any]
+    data: DataTable
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both tables as plain values, files as seen from anywhere."""
+        return {
+            "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
+            "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
+        }
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A checked recipe."""
 
@@ -152,23 +166,32 @@ class Recipe:
     method: Method
     training: TrainingSettings
 
+    @property
+    def tasks(self) -> dict[str, TaskEntry]:
+        """The one task by its name, as a recipe of several has them."""
+        return {self.task.name: TaskEntry(self.task, self.data)}
+
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe, every default written out, as plain values without None.
 
         Files are absolute, so that it means the same from every folder.
         """
-        tables = {
-            "backbone": self.backbone.model_dump(mode="json", exclude_none=True),
-            "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
-            "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
-            "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
-            "training": self.training.model_dump(mode="json", exclude_none=True) | self._absolute_start(),
-        }
-        return {"name": self.name, **tables}
+        entry = TaskEntry(self.task, self.data).to_dict()
+        return {"name": self.name, **resolved(self.backbone, entry, self.method, self.training)}
 
-    def _absolute_start(self) -> dict[str, str]:
-        start = self.training.start_from
-        return {} if start is None else {"start_from": str(Path(start).absolute())}
+
+def resolved(
+    backbone: BackboneTable, entry: Mapping[str, Any], method: Method, training: TrainingSettings
+) -> dict[str, Any]:
+    """Tables of a resolved recipe in their order, ``entry`` being what it says of tasks."""
+    start = training.start_from
+    return {
+        "backbone": backbone.model_dump(mode="json", exclude_none=True),
+        **entry,
+        "method": {"type": method.name, **method.model_dump(mode="json", exclude_none=True)},
+        "training": training.model_dump(mode="json", exclude_none=True)
+        | ({} if start is None else {"start_from": str(Path(start).absolute())}),
+    }
 
 
 SECTIONS = ("name", "backbone", "task", "data", "method", "training")
@@ -185,30 +208,26 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
     Raises:
         RecipeError: with one sentence per mistake.
     """
-    mistakes = [_unknown(key, "", ("base", *SECTIONS)) for key in raw if key not in SECTIONS]
-    tables: dict[str, Mapping[str, Any]] = {}
-    for section in SECTIONS[1:]:
-        table = raw.get(section, {})
-        if isinstance(table, Mapping):
-            tables[section] = table
-        else:
-            mistakes.append(f"{section}: expected a table, as in [{section}]")
-            tables[section] = {}
-    if not isinstance(raw.get("name", ""), str):
-        mistakes.append("name: expected a text")
+    mistakes: list[str] = []
+    tables = sections_of(raw, SECTIONS, mistakes)
     parts = {
-        "backbone": _check(BackboneTable, tables["backbone"], "backbone", mistakes),
-        "task": _check_typed(TASKS, tables["task"], "task", mistakes),
-        "data": _check(DataTable, tables["data"], "data", mistakes),
-        "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
-        "training": _check(TrainingSettings, tables["training"], "training", mistakes),
+        "backbone": check(BackboneTable, tables["backbone"], "backbone", mistakes),
+        "task": check_typed(TASKS, tables["task"], "task", mistakes),
+        "data": check(DataTable, tables["data"], "data", mistakes),
+        "method": check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
+        "training": check(TrainingSettings, tables["training"], "training", mistakes),
     }
-    task, backbone = parts["task"], parts["backbone"]
-    if isinstance(task, Task) and task.needs_language_model and not getattr(backbone, "language_model", True):
-        mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
+    check_vocabulary([parts["task"]], parts["backbone"], mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
     return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+
+
+def check_vocabulary(tasks: Iterable[BaseModel | None], backbone: BaseModel | None, mistakes: list[str]) -> None:
+    """See that heads which read the vocabulary get a backbone that has one; None is what was wrong already."""
+    needed = any(isinstance(task, Task) and task.needs_language_model for task in tasks)
+    if needed and not getattr(backbone, "language_model", True):
+        mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
 
 
 def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, Any]:
@@ -218,60 +237,7 @@ def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, A
         RecipeError: with one sentence per mistake.
     """
     mistakes: list[str] = []
-    task = _check_typed(TASKS, raw, "task", mistakes)
+    task = check_typed(TASKS, raw, "task", mistakes)
     if task is None:
         raise RecipeError(mistakes, source)
     return task
-
-
-def _check_typed(
-    table: Mapping[str, type[ModelT]],
-    raw: Mapping[str, Any],
-    section: str,
-    mistakes: list[str],
-    default: str | None = None,
-) -> ModelT | None:
-    """A section whose ``type`` picks the class that checks the rest."""
-    kind = raw.get("type", default)
-    if not isinstance(kind, str) or kind not in table:
-        said = f"'{kind}' is not" if kind is not None else "is missing; expected"
-        close = difflib.get_close_matches(str(kind), table, n=1)
-        guess = f". Did you mean '{close[0]}'?" if close else ""
-        mistakes.append(f"{section}.type: {said} one of {', '.join(table)}{guess}")
-        return None
-    return _check(table[kind], {k: v for k, v in raw.items() if k != "type"}, section, mistakes)
-
-
-def _check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: list[str]) -> ModelT | None:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        mistakes.extend(_mistake(model, section, one) for one in error.errors())
-        return None
-
-
-def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
-    """One pydantic error as a sentence with the dotted path."""
-    path = [str(step) for step in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        return _unknown(path[-1], ".".join([section, *path[:-1]]), _fields(model, path[:-1]))
-    where = ".".join([section, *path])
-    if error["type"] == "missing":
-        return f"{where}: is missing"
-    said = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}" + ("" if said.startswith("is missing") else f" (found {error['input']!r:.60})")
-
-
-def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:
-    """Names of the fields at ``path`` inside ``model``."""
-    for step in path:
-        inner = model.model_fields[step].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return tuple(model.model_fields)
-
-
-def _unknown(key: str, where: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
-    return f"{f'{where}.' if where else ''}{key}: unknown key; {hint}"

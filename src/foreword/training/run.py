@@ -300,8 +300,8 @@ def _models(
     models = {name: model}
     for name, one in others:
         models[name] = model.sibling(one.task.build_head(backbone.hidden_size, backbone))
-    for name, one in models.items():
-        if next(one.trainable(), None) is None:
+    for name, model in models.items():
+        if next(model.trainable(), None) is None:
             raise MethodError(
                 f"nothing is there to train: method '{method.name}' trains the head alone, and the head of "
                 f"'{name}' has no parameters. Choose another method, or another task.head"

@@ -66,10 +66,10 @@ class Start:
             raise ArtifactError(f"{where} its head is one for '{theirs.name}', and the task is '{task.name}'")
         if theirs.labels != task.labels:
             raise ArtifactError(
-                f"{where} its head answers with the labels {list(theirs.labels or ())}, the task has "
-                f"{list(task.labels or ())}. Set task.labels to the former if they mean the same, or leave start_head out"
+                f"{where} its head answers with the labels {list(theirs.labels or ())}, the task has the labels "
+                f"{list(task.labels or ())}. Set task.labels to the former if that is meant, or leave start_head out"
             )
-        check_fit(self.artifact.head, head.state_dict(), f"{where} its head is another one than task has")
+        check_fit(self.artifact.head, head.state_dict(), f"{where} its head is not the one this task has")
 
     def begin(self, model: PromptedModel) -> None:
         """Let a fresh model begin so.
@@ -82,7 +82,10 @@ class Start:
         """
         artifact = self.artifact
         if self._goes_on(model.method):
-            parts = ((model.prompt, load_unfolded(artifact) if artifact.trains_on else {}), (model.attachment, artifact.attachment))
+            parts = (
+                (model.prompt, load_unfolded(artifact) if artifact.trains_on else {}),
+                (model.attachment, artifact.attachment),
+            )
             for module, numbers in parts:
                 if module is not None:
                     check_fit(numbers, module.state_dict(), f"{artifact.path}: does not fit the settings of its method")
