@@ -14,7 +14,7 @@ from foreword.methods import Method
 from foreword.tasks import Task
 from foreword.training.mixing import Mixing
 from foreword.training.progress import progress_tracker
-from foreword.training.run import TrainedRun, prepare, train_prepared, train_several
+from foreword.training.run import TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker, Trackers
 
@@ -78,6 +78,7 @@ def train_together(
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
     """
     settings = _settings(training)
+    check_sharing(method, settings, len(tasks))
     prepared = {
         name: prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
         for name, (task, train, dev) in tasks.items()

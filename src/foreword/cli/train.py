@@ -89,15 +89,15 @@ def _report(run: TrainedRun, artifact: Path) -> None:
 def _report_together(runs: dict[str, TrainedRun], artifacts: Path) -> None:
     rows = []
     for name, run in runs.items():
-        scores, artifact = run.outcome.scores, artifacts / name
+        scores, place = run.outcome.scores, artifacts / name
         test = f"{run.test.main_value:.4f}" if run.test else ""
-        rows.append(
-            (name, scores.main, f"{scores.main_value:.4f}", test, f"{artifact} ({size(folder_size(artifact))})")
-        )
-    print_table(rows, ("task", "metric", "dev", "test", "artifact"))
+        trained = f"{run.manifest().parameters.trained:,}"
+        found = (name, scores.main, f"{scores.main_value:.4f}", test, trained)
+        rows.append((*found, f"{place} ({size(folder_size(place))})"))
+    print_table(rows, ("task", "metric", "dev", "test", "trained", "artifact"))
     for name, run in runs.items():
         for warning in run.warnings:
             warn(f"{name}: {warning}")
-    first = next(iter(runs))
-    start = f"--set training.start_from={artifacts / first} --set training.start_head=true"
-    typer.echo(f"\nNext: tune each task alone from there: foreword train RECIPE {start}")
+    start = f"training.start_from={artifacts / next(iter(runs))}"
+    again = shlex.join(["foreword", "train", "RECIPE", "--set", start, "--set", "training.start_head=true"])
+    typer.echo(f"\nNext, a task alone from there: {again}")

@@ -137,8 +137,7 @@ def prepare_recipe(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> dict
     """
     recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
     check_changes(recipe.method, backbone)
-    if len(recipe.tasks) > 1:
-        check_sharing(recipe.method, recipe.training)
+    check_sharing(recipe.method, recipe.training, len(recipe.tasks))
     prepared = {
         name: prepare(
             entry.task,

@@ -89,6 +89,8 @@ def recipe_of(recipe: Mapping[str, Any], name: str) -> dict[str, Any]:
     if "tasks" in recipe:
         tasks = own.pop("tasks")
         own |= tasks[name] | {"together": {other: tables for other, tables in tasks.items() if other != name}}
+        if "name" in own:
+            own["name"] = f"{own['name']}/{name}"
     return own
 
 

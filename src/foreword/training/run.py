@@ -233,8 +233,7 @@ def train_several(
         MethodError: neither method nor heads have anything to train, or the method suits one task alone.
     """
     mixing = mixing or Mixing()
-    if len(prepared) > 1:
-        check_sharing(method, settings)
+    check_sharing(method, settings, len(prepared))
     recipe = recipe or _plain_recipe(method, prepared, settings, mixing)
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
@@ -271,12 +270,16 @@ def _plain_recipe(
     return recipe
 
 
-def check_sharing(method: Method, settings: TrainingSettings) -> None:
-    """See that several tasks can share what a method trains.
+def check_sharing(method: Method, settings: TrainingSettings, tasks: int) -> None:
+    """See that so many tasks can share what a method trains.
 
     Raises:
-        MethodError: they cannot, or they would all begin with the head of one.
+        MethodError: they cannot, or they would all begin with the head of one; or there is no task at all.
     """
+    if tasks == 0:
+        raise MethodError("there is no task to train for")
+    if tasks == 1:
+        return
     if method.tunes_backbone:
         raise MethodError(
             f"method.type: '{method.name}' trains weights of the backbone itself, and several tasks share a frozen one "
