@@ -329,8 +329,8 @@ class TestOneTaskFromThere:
         run_multi_task_recipe(recipe, tmp_path / "multi")
         return tmp_path / "multi" / "artifacts" / "spans"
 
-    def tuned(self, folder, start, *overrides):
-        text = SINGLE.format(task="ner") + f'[backbone]\nname = "{tiny_backbone().name}"\n' + METHOD
+    def tuned(self, folder, start, *overrides, task="ner"):
+        text = SINGLE.format(task=task) + f'[backbone]\nname = "{tiny_backbone().name}"\n' + METHOD
         text += f'[training]\nepochs = 1\nbatch_size = 2\nstart_from = "{start}"\nstart_head = true\n'
         (folder / "deep" / "alone.toml").write_text(text)
         return run_recipe(load_recipe(folder / "deep" / "alone.toml", overrides), folder / "alone")
@@ -353,24 +353,17 @@ class TestOneTaskFromThere:
         assert run.settings.start_head
 
     @pytest.mark.parametrize(
-        ("overrides", "says"),
+        ("artifact", "task", "override", "says"),
         [
-            (("task.labels=['PER', 'LOC']",), r"answers with the labels \['LOC', 'PER'\], the task has the labels"),
-            (
-                ("task.scheme=BIOES", "task.invalid_tags=repair"),
-                r"is not the one this task has .'linear.weight' is \(5",
-            ),
+            ("spans", "ner", "task.labels=['PER', 'LOC']", r"the labels \['LOC', 'PER'\], the task has the labels"),
+            ("labels", "classification", "task.hidden_layer=true", "its head is not the one this task has"),
+            ("labels", "ner", "training.seed=1", "its head is one for 'classification', and the task is 'ner'"),
         ],
     )
-    def test_another_head_is_refused_before_anything_is_written(self, tmp_path, start, overrides, says):
+    def test_another_head_is_refused_before_anything_is_written(self, tmp_path, start, artifact, task, override, says):
         with pytest.raises(ArtifactError, match=says):
-            self.tuned(tmp_path, start, *overrides)
+            self.tuned(tmp_path, start.with_name(artifact), override, task=task)
         assert not (tmp_path / "alone").exists()
-
-    def test_a_head_of_another_task(self, tmp_path, start):
-        other = start.with_name("labels")
-        with pytest.raises(ArtifactError, match="its head is one for 'classification', and the task is 'ner'"):
-            self.tuned(tmp_path, other)
 
     def test_a_head_without_an_artifact(self, write, tmp_path):
         (told,) = mistakes(tmp_path / "deep" / "ner.toml", "training.start_head=true")
