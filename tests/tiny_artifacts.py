@@ -50,6 +50,9 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": fw.Classification(hidden_layer=True),
     "ner": fw.NER(),
     "qa": fw.QA(window=32, stride=8),
+    "regression": fw.Regression(),
+    "multi-label": fw.MultiLabel(),
+    "multiple-choice": fw.MultipleChoice(),
 }
 
 _ROWS = [
@@ -70,6 +73,9 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "classification": ({"text": text}, {"label": ("yes", "no")[number % 2]}),
             "ner": ({"tokens": words}, {"tags": tags}),
             "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
+            "regression": ({"text": text}, {"score": len(words)}),
+            "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
+            "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
         }[task]
         items.append(item | gold if labelled else item)
     return items

@@ -14,7 +14,7 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, Task
+from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression, Task
 from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
@@ -37,7 +37,8 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
-    text = " ".join(words)
+    text, right = " ".join(words), len(words) % 2
+    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
         "ner": {"tokens": words, "tags": tags},
@@ -46,6 +47,13 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "context": text,
             "answers": [{"text": place, "answer_start": text.index(place)}],
         },
+        "regression": {"text": text, "score": len(words) - 5.5},
+        "multi-label": {"text": text, "labels": [place] + ["sister"] * ("sister" in words)},
+        "multiple-choice": {
+            "text": text,
+            "choices": [*choices[:right], "the letter", *choices[right:]],
+            "label": right,
+        },
     }[name]
 
 
@@ -53,6 +61,9 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
+    "regression": Regression(mean=0, deviation=2, dropout=0),
+    "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
+    "multiple-choice": MultipleChoice(dropout=0),
 }
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression
     from foreword.training.mixing import Mixing
     from foreword.training.settings import TrainingSettings
 
@@ -53,12 +53,15 @@ __all__ = [
     "MixedPredictor",
     "Mixing",
     "MixtureOfPrompts",
+    "MultiLabel",
+    "MultipleChoice",
     "PTuning",
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
     "PromptTuning",
     "Recipe",
+    "Regression",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -90,8 +93,8 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
     "foreword.training.mixing": ("Mixing",),
+    "foreword.tasks": ("NER", "QA", "Classification", "MultiLabel", "MultipleChoice", "Regression"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

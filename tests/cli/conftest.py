@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,9 @@ DATA = {
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
+    "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
+    "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
+    "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
 }
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
@@ -42,9 +46,26 @@ class Place:
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         write_example_data(folder / "data", sizes=SIZES)
+        for side in ("train", "dev"):
+            self._retell(side)
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
+
+    def _retell(self, side: str) -> None:
+        """Data of more tasks, out of the tickets."""
+        tickets = [json.loads(line) for line in self.data("classification", side).read_text("utf-8").splitlines()]
+        texts = [ticket["text"] for ticket in tickets]
+        for task, fields in (
+            ("regression", [{"score": len(text) / 10} for text in texts]),
+            ("multi-label", [{"labels": [ticket["label"]] * (n % 5 > 0)} for n, ticket in enumerate(tickets)]),
+            (
+                "multiple-choice",
+                [{"choices": texts[n % 2 : n % 2 + 2 + n % 3], "label": n % 2} for n in range(len(texts))],
+            ),
+        ):
+            lines = [json.dumps({"text": text} | more) for text, more in zip(texts, fields, strict=True)]
+            self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
 
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -58,16 +58,26 @@ def check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: l
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        mistakes.extend(_mistake(model, section, one) for one in error.errors())
+        mistakes.extend(mistakes_of(model, error, section))
         return None
 
 
+def mistakes_of(model: type[BaseModel], error: ValidationError, section: str = "") -> list[str]:
+    """What pydantic found, one sentence each with the dotted path.
+
+    Args:
+        model: what was checked.
+        error: what came of it.
+        section: path of the table that was checked.
+    """
+    return [_mistake(model, section, one) for one in error.errors()]
+
+
 def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
-    """One pydantic error as a sentence with the dotted path."""
     path = [str(step) for step in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return unknown(path[-1], ".".join([section, *path[:-1]]), _fields(model, path[:-1]))
-    where = ".".join([section, *path])
+        return unknown(path[-1], ".".join(filter(None, [section, *path[:-1]])), _fields(model, path[:-1]))
+    where = ".".join(filter(None, [section, *path]))
     if error["type"] == "missing":
         return f"{where}: is missing"
     said = error["msg"].removeprefix("Value error, ")
@@ -76,10 +86,12 @@ def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
 
 def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:
     """Names of the fields at ``path`` inside ``model``."""
+    at: Any = model
     for step in path:
-        inner = model.model_fields[step].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        fields = at.model_fields if isinstance(at, type) and issubclass(at, BaseModel) else {}
+        at = fields[step].annotation if step in fields else (*get_args(at), None)[get_origin(at) is dict]
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            model = at
     return tuple(model.model_fields)
 
 

@@ -12,18 +12,21 @@ OUTPUT/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import tomli_w
 
 from foreword.artifacts.folders import whole_folder
-from foreword.backbones import Backbone, load_backbone
+from foreword.backbones import Backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
 from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe
+from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import Prepared, TrainedRun, check_sharing, prepare, run_digest, train_several
+from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 
 MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT, ARTIFACTS = (
@@ -36,7 +39,15 @@ MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT, ARTIFACTS = (
 )
 
 
-def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None) -> TrainedRun:
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    tracker: Tracker | None = None,
+    bench: Workbench | None = None,
+    score_test: bool = True,
+) -> TrainedRun:
     """Train what a recipe says and write the artifact to ``output/artifact``.
 
     Nothing is written before recipe, data and backbone are found good.
@@ -46,12 +57,22 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         output: a folder that does not exist, is empty, or (with ``resume``) holds this run.
         resume: go on from its checkpoint.
         tracker: told about every event, besides the log.
+        bench: where backbone and encoded data are taken from; they are loaded for this run alone if None.
+        score_test: whether the best weights are scored on test data, where the recipe has some.
 
     Raises:
         OutputError: the folder is not ours, or holds another run.
         Interrupted: by Ctrl-C, after the state was saved.
     """
-    (run,) = _train(recipe, output, resume, tracker).values()
+    check_output(output, resume=resume)
+    bench = bench or Workbench()
+    backbone = bench.backbone(recipe)
+    check_method(recipe, backbone)
+    prepared = bench.prepare(recipe, backbone)
+    if not score_test:
+        prepared = replace(prepared, test=None)
+    check_start(recipe, backbone, prepared)
+    (run,) = _train(recipe, {recipe.task.name: prepared}, backbone, output, resume=resume, tracker=tracker).values()
     run.save(output / ARTIFACT)
     (output / CHECKPOINT).unlink(missing_ok=True)
     return run
@@ -69,7 +90,14 @@ def run_multi_task_recipe(
     Raises:
         OutputError, Interrupted: as `run_recipe` does.
     """
-    runs = _train(recipe, output, resume, tracker)
+    check_output(output, resume=resume)
+    check_sharing(recipe.method, recipe.training, len(recipe.tasks))
+    backbone = Workbench().backbone(recipe)
+    check_method(recipe, backbone)
+    prepared = {name: prepare_entry(entry, recipe, backbone) for name, entry in recipe.tasks.items()}
+    for one in prepared.values():
+        check_start(recipe, backbone, one)
+    runs = _train(recipe, prepared, backbone, output, resume=resume, tracker=tracker)
     with whole_folder(output / ARTIFACTS) as folder:
         for name, run in runs.items():
             run.save(folder / name)
@@ -78,12 +106,15 @@ def run_multi_task_recipe(
 
 
 def _train(
-    recipe: Recipe | MultiTaskRecipe, output: Path, resume: bool, tracker: Tracker | None
+    recipe: Recipe | MultiTaskRecipe,
+    prepared: Mapping[str, Prepared],
+    backbone: Backbone,
+    output: Path,
+    *,
+    resume: bool,
+    tracker: Tracker | None,
 ) -> dict[str, TrainedRun]:
-    """Check everything, open the folder, and train."""
-    check_output(output, resume=resume)
-    backbone = backbone_of(recipe)
-    prepared = prepare_recipe(recipe, backbone)
+    """Open the folder and train, all being checked."""
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -112,48 +143,24 @@ def _train(
         everyone.close()
 
 
-def backbone_of(recipe: Recipe | MultiTaskRecipe) -> Backbone:
-    """The pretrained model a recipe names, fresh and frozen.
+def check_method(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> None:
+    """See that the method of a recipe fits its backbone, before anything is read or made.
 
     Raises:
-        BackboneError: it cannot be loaded.
+        MethodError: it does not.
     """
-    table = recipe.backbone
-    return load_backbone(
-        table.name,
-        revision=table.revision,
-        dtype=table.torch_dtype,
-        quantization=table.quantization,
-        language_model=table.language_model,
-    )
-
-
-def prepare_recipe(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> dict[str, Prepared]:
-    """Every task's data, read and encoded, after the method is found to fit.
-
-    Raises:
-        MethodError: the prompt does not fit the backbone, or cannot start as it should.
-        DataError: naming file, line and field.
-    """
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
+    recipe.method.build(Blueprint(backbone))
     check_changes(recipe.method, backbone)
-    check_sharing(recipe.method, recipe.training, len(recipe.tasks))
-    prepared = {
-        name: prepare(
-            entry.task,
-            entry.data.source("train"),
-            entry.data.source("dev"),
-            backbone,
-            recipe.training,
-            reserved=recipe.method.positions_taken,
-            test=entry.data.source("test") if entry.data.test else None,
-        )
-        for name, entry in recipe.tasks.items()
-    }
-    for one in prepared.values():
-        if one.start is not None:  # and so is one that cannot start as it should
-            one.start.check_method(recipe.method, backbone, one.task.labels or ())
-    return prepared
+
+
+def check_start(recipe: Recipe | MultiTaskRecipe, backbone: Backbone, prepared: Prepared) -> None:
+    """See that the method of a recipe can begin with what it is to start from, where there is something.
+
+    Raises:
+        ArtifactError, MethodError: it cannot.
+    """
+    if prepared.start is not None:
+        prepared.start.check_method(recipe.method, backbone, prepared.task.labels or ())
 
 
 def check_output(output: Path, *, resume: bool) -> None:
@@ -170,6 +177,15 @@ def check_output(output: Path, *, resume: bool) -> None:
         return
     if resume:
         raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    check_free(output)
+
+
+def check_free(output: Path) -> None:
+    """Refuse a folder with something in it.
+
+    Raises:
+        OutputError: there is.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 

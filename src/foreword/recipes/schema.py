@@ -1,4 +1,4 @@
-"""A recipe: all that decides one run, as five tables of a TOML file.
+"""A recipe: all that decides one run, as five tables of a TOML file, and a sixth for searches through many runs.
 
 ``[task]`` and ``[method]`` are the classes of the task and method tables themselves, so a new one
 brings its own settings and nothing here changes.
@@ -7,7 +7,8 @@ brings its own settings and nothing here changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
 from foreword.recipes.checking import check, check_typed, sections_of
+from foreword.recipes.search import Values, parse_search
 from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
@@ -64,6 +66,8 @@ class DataTable(Table):
     """File, or list of files, to evaluate on while training. The best weights there are kept."""
     test: tuple[str, ...] = ()
     """File, or list of files, to score once, when training is over; nothing is selected on it."""
+    test_holdout: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
     """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
@@ -103,12 +107,24 @@ class DataTable(Table):
             )
         return value
 
+    @field_validator("test_holdout")
+    @classmethod
+    def _one_test(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("test"):
+            raise ValueError("leave it out with data.test")
+        return value
+
     @field_validator("format")
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in {"auto", *FORMATS}:
             raise ValueError(f"'{value}' is not one of auto, {', '.join(FORMATS)}")
         return value
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is anything to score in the end."""
+        return bool(self.test) or self.test_holdout is not None
 
     def absolute_files(self) -> dict[str, list[str]]:
         """Side -> its files as seen from anywhere."""
@@ -119,9 +135,10 @@ class DataTable(Table):
         }
 
     def source(self, side: Side) -> Source:
-        """The examples of one side; with ``holdout`` those of 'dev' are training examples that were put aside."""
-        held_out = side == "dev" and self.holdout is not None
-        origin: Side = "train" if held_out else side
+        """The examples of one side; with a holdout, 'dev' and 'test' are training examples that were put aside."""
+        aside = {"dev": self.holdout, "test": self.test_holdout}
+        held_out = side if side != "train" and aside[side] is not None else None
+        origin: Side = side if held_out is None else "train"
         options = ReadOptions(
             token_column=self.token_column,
             tag_column=self.tag_column,
@@ -129,15 +146,13 @@ class DataTable(Table):
             quoting=self.quoting,
             split=getattr(self, f"{origin}_split"),
         )
-        return Source(
-            files=getattr(self, origin),
-            format=self.format,
-            options=options,
-            limit=self.train_limit if origin == "train" else None,
-            sample=getattr(self, f"{origin}_sample"),
-            holdout=self.holdout or 0.0 if origin == "train" else 0.0,
-            held_out=held_out,
-        )
+        files = partial(Source, files=getattr(self, origin), format=self.format, options=options)
+        if origin != "train":
+            return files(sample=getattr(self, f"{side}_sample"))
+        shared = partial(files, test_holdout=self.test_holdout or 0.0, held_out=held_out)
+        if side == "test":
+            return shared(sample=self.test_sample)
+        return shared(limit=self.train_limit, sample=self.train_sample, holdout=self.holdout or 0.0)
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,11 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe.
+
+    Attributes:
+        search: what `foreword tune` may change; it decides nothing about the run itself.
+    """
 
     name: str
     backbone: BackboneTable
@@ -165,11 +184,7 @@ class Recipe:
     data: DataTable
     method: Method
     training: TrainingSettings
-
-    @property
-    def tasks(self) -> dict[str, TaskEntry]:
-        """The one task by its name, as a recipe of several has them."""
-        return {self.task.name: TaskEntry(self.task, self.data)}
+    search: Mapping[str, Values] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe, every default written out, as plain values without None.
@@ -194,7 +209,7 @@ def resolved(
     }
 
 
-SECTIONS = ("name", "backbone", "task", "data", "method", "training")
+SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 
 def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None) -> Recipe:
@@ -217,10 +232,11 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
         "method": check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
         "training": check(TrainingSettings, tables["training"], "training", mistakes),
     }
+    search = parse_search(tables["search"], mistakes)
     check_vocabulary([parts["task"]], parts["backbone"], mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
-    return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+    return Recipe(name=raw.get("name", name), search=search, **parts)  # type: ignore[arg-type]  # no mistakes: none is None
 
 
 def check_vocabulary(tasks: Iterable[BaseModel | None], backbone: BaseModel | None, mistakes: list[str]) -> None:

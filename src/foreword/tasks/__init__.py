@@ -4,9 +4,25 @@ from typing import Any
 
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
+from foreword.tasks.multi_label import MultiLabel
+from foreword.tasks.multiple_choice import MultipleChoice
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
+from foreword.tasks.regression import Regression
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA)}
+TASKS: dict[str, type[Task[Any, Any]]] = {
+    task.name: task for task in (Classification, MultiLabel, MultipleChoice, NER, QA, Regression)
+}
 
-__all__ = ["NER", "QA", "TASKS", "Classification", "Columns", "Encoding", "Task"]
+__all__ = [
+    "NER",
+    "QA",
+    "TASKS",
+    "Classification",
+    "Columns",
+    "Encoding",
+    "MultiLabel",
+    "MultipleChoice",
+    "Regression",
+    "Task",
+]

@@ -50,6 +50,12 @@ class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
         super().__init__(f"stopped after {step} steps{saved}")
 
 
+class Diverged(ForewordError):  # noqa: N818  an event, not a mistake
+    """The loss is no number any more."""
+
+    code = "training.diverged"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run came to for one task. The model holds the best weights seen on dev.
@@ -98,8 +104,7 @@ class Trainer:
         self.accelerator = Accelerator()  # not told the precision: one process may train in several
         models.to(self.accelerator.device)
         models.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
-        if settings.gradient_checkpointing:
-            models.backbone.gradient_checkpointing()
+        models.backbone.gradient_checkpointing(settings.gradient_checkpointing)
         self.optimizer = torch.optim.AdamW(parameter_groups(models, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -139,6 +144,8 @@ class Trainer:
 
         Raises:
             Interrupted: on SIGINT or SIGTERM, after the state was saved.
+            Diverged: the loss is no number any more.
+            Exception: whatever the tracker raised to end the run.
         """
         rows = sum(len(lane.train.rows) for lane in self.lanes)
         start = {"steps": self.total_steps, "rows": rows, "resumed_at": self.progress.step}
@@ -202,7 +209,7 @@ class Trainer:
             total += loss.item()
             tokens += int(batch.attention_mask.sum())
         if not math.isfinite(total):
-            raise ForewordError(
+            raise Diverged(
                 f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
                 "training.precision = 'float32'"
             )
