@@ -30,6 +30,7 @@ NAMES = [
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "Mixing",
     "MixtureOfPrompts",
     "MultiLabel",
     "MultipleChoice",
@@ -51,6 +52,7 @@ NAMES = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_together",
 ]
 
 

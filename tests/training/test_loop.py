@@ -57,7 +57,7 @@ def finished(trainer):
         for number, slots in trainer.optimizer.state_dict()["state"].items()
         for slot, tensor in slots.items()
     }
-    numbers = (progress.epoch, progress.batch, progress.step, progress.best_step, progress.tokens, entries)
+    numbers = (progress.epoch, progress.step, progress.best_step, progress.tokens, entries)
     return trainer.model.state() | moments, (numbers, outcome.scores, outcome.predictions)
 
 
