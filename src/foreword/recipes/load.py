@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
 from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -84,16 +84,7 @@ def parse_toml(text: str, source: str | Path) -> dict[str, Any]:
 def written_override(key: str, value: Any) -> str:
     """``key=value`` as `load_recipe` reads it and `foreword train --set` takes it."""
     bare = isinstance(value, str) and value == value.strip() and _value(value) == value
-    return f"{key}={value if bare else _toml(value)}"
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML has it, on one line."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+    return f"{key}={value if bare else toml_value(value)}"
 
 
 def _is_packaged(path: Path) -> bool:
