@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import NER, QA, Classification, MultiRC, ReCoRD, SpanClassification
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -51,12 +51,15 @@ __all__ = [
     "LoRA",
     "MixedPredictor",
     "MixtureOfPrompts",
+    "MultiRC",
     "PTuning",
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
     "PromptTuning",
+    "ReCoRD",
     "Recipe",
+    "SpanClassification",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -87,7 +90,7 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.tasks": ("NER", "QA", "Classification", "MultiRC", "ReCoRD", "SpanClassification"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

@@ -4,9 +4,33 @@ from typing import Any
 
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
+from foreword.tasks.multirc import MultiRC
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
+from foreword.tasks.record import ReCoRD
+from foreword.tasks.span_classification import SpanClassification
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA)}
+TASKS: dict[str, type[Task[Any, Any]]] = {
+    task.name: task
+    for task in (
+        Classification,
+        SpanClassification,
+        MultiRC,
+        ReCoRD,
+        NER,
+        QA,
+    )
+}
 
-__all__ = ["NER", "QA", "TASKS", "Classification", "Columns", "Encoding", "Task"]
+__all__ = [
+    "NER",
+    "QA",
+    "TASKS",
+    "Classification",
+    "Columns",
+    "Encoding",
+    "MultiRC",
+    "ReCoRD",
+    "SpanClassification",
+    "Task",
+]

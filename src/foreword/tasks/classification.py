@@ -7,13 +7,10 @@ Hambardzumyan et al. 2021 (WARP), section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, ValidationInfo, field_validator
-from torch import Tensor
 
 from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
@@ -28,18 +25,9 @@ from foreword.heads import (
     Vocabulary,
     class_vectors,
 )
-from foreword.metrics.classification import classification_scores
-from foreword.metrics.scores import Scores
-from foreword.tasks.base import Columns, Encoding, Task
+from foreword.tasks.base import Columns, Encoding
 from foreword.tasks.cloze import Cloze, check_words
-
-
-@dataclass(frozen=True, slots=True)
-class LabelPrediction:
-    """A label and the probability of every label, in [0, 1]."""
-
-    label: str
-    probabilities: Mapping[str, float]
+from foreword.tasks.labels import LabelTask
 
 
 class ClassificationColumns(Columns):
@@ -55,7 +43,7 @@ class ClassificationColumns(Columns):
     """A name for the example, if the data has one."""
 
 
-class Classification(Task[TextExample, LabelPrediction]):
+class Classification(LabelTask[TextExample]):
     """One label per text, or per pair of texts."""
 
     name: ClassVar[str] = "classification"
@@ -121,6 +109,11 @@ class Classification(Task[TextExample, LabelPrediction]):
         return None if self.template is None else Cloze(self.template)
 
     @property
+    def label_field(self) -> str:
+        """The user's name for the field of labels."""
+        return self.columns.label
+
+    @property
     def needs_language_model(self) -> bool:
         """Whether the head reads the vocabulary."""
         return self.head != "pooled"
@@ -130,46 +123,25 @@ class Classification(Task[TextExample, LabelPrediction]):
         return [self._example(number, record, labelled) for number, record in enumerate(records, first)]
 
     def _example(self, number: int, record: Record, labelled: bool) -> TextExample:
-        label = None
-        if labelled or self.columns.label in record.fields:
-            label = _label_text(record, self.columns.label)
         return TextExample(
-            id=str(record.fields.get(self.columns.id, number)),
+            id=str(record.get(self.columns.id, number)),
             text=record.text(self.columns.text),
             pair=None if self.columns.pair is None else record.text(self.columns.pair),
-            label=label,
+            label=self.read_label(record, labelled=labelled),
         )
 
     def with_labels_from(self, examples: Sequence[TextExample]) -> Self:
         """All labels that occur, sorted; numbers by value."""
-        if self.labels is not None:
-            return self
-        found = {example.label for example in examples if example.label is not None}
-        labels = tuple(sorted(found, key=_order))
+        found = super().with_labels_from(examples)
         try:
-            check_words(self.verbalizer or {}, labels, every=self.head == "verbalizer")
+            check_words(self.verbalizer or {}, found.labels, every=self.head == "verbalizer")
         except ValueError as error:
             raise TaskError(f"task.verbalizer: {error}") from error
-        return self.model_copy(update={"labels": labels})
-
-    def check_labels(self, records: Sequence[Record], examples: Sequence[TextExample]) -> None:
-        """Refuse a label that training never saw."""
-        known = set(self.labels or ())
-        unknown = sorted({example.label for example in examples if example.label} - known)
-        for record, example in zip(records, examples, strict=True):
-            if example.label in unknown:
-                raise record.error(
-                    f"label '{example.label}' does not occur in the training data"
-                    + (f" (nor do {len(unknown) - 1} others)" if len(unknown) > 1 else ""),
-                    field=self.columns.label,
-                    hint=f"Known labels: {', '.join(sorted(known))}",
-                )
+        return found
 
     def encode(self, example: TextExample, tokenizer: Any, max_length: int) -> Encoding:
         """One row; a text that is too long loses its end, the longer of a pair first."""
-        targets = {}
-        if example.label is not None and self.labels is not None and example.label in self.labels:
-            targets["label"] = self.labels.index(example.label)
+        targets = self.label_targets(example.label)
         if (cloze := self._cloze) is not None:
             named = {"text": example.text} | ({} if example.pair is None else {"pair": example.pair})
             return cloze.encode(named, targets, tokenizer, max_length)
@@ -206,52 +178,3 @@ class Classification(Task[TextExample, LabelPrediction]):
             return VerbalizerHead([answers[label] for label in labels])
         start = class_vectors([answers.get(label) for label in labels], vocabulary.output_embeddings)
         return LearnedVerbalizerHead(start, dropout=self.dropout)
-
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy over rows; ``logits`` is ``(B, C)``."""
-        return torch.nn.functional.cross_entropy(logits.float(), targets["label"])
-
-    def decode(self, example: TextExample, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> LabelPrediction:
-        """The most probable label."""
-        del example, rows
-        probabilities = logits[0].softmax(-1).tolist()
-        named = dict(zip(self.labels or (), probabilities, strict=True))
-        return LabelPrediction(max(named, key=named.__getitem__), named)
-
-    def score(self, examples: Sequence[TextExample], predictions: Sequence[LabelPrediction]) -> Scores:
-        """Accuracy and macro F1."""
-        return classification_scores([e.label or "" for e in examples], [p.label for p in predictions])
-
-    def to_json(self, example: TextExample, prediction: LabelPrediction) -> dict[str, Any]:
-        """Label, its probability, and those of all labels."""
-        return {
-            "id": example.id,
-            "label": prediction.label,
-            "probability": round(prediction.probabilities[prediction.label], 6),
-            "probabilities": {label: round(p, 6) for label, p in prediction.probabilities.items()},
-        }
-
-    def answer_key(self, prediction: LabelPrediction) -> str:
-        """The label."""
-        return prediction.label
-
-
-def _order(label: str) -> tuple[bool, int, str]:
-    """Whole numbers by value, then everything else by its characters."""
-    try:
-        return False, int(label), label
-    except ValueError:
-        return True, 0, label
-
-
-def _label_text(record: Record, field: str) -> str:
-    """A label as text: true/false for truth values, digits for whole numbers."""
-    value = record.value(field)
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case str() if value.strip():
-            return value
-    raise record.error(f"expected a label (text, whole number or truth value), found {value!r:.60}", field=field)
