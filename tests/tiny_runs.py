@@ -13,7 +13,7 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, Task
+from foreword.tasks import NER, QA, Classification, MultiRC, ReCoRD, SpanClassification, Task
 from foreword.training.loop import Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
@@ -36,19 +36,31 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
     text = " ".join(words)
+    at = text.index(place)
+    question = {"question": "Is it there?", "answers": [{"text": "London", "label": int(place == "London")}]}
+    query = {"query": "It is in @placeholder.", "answers": [{"text": place}]}
+    entity = {"start": at, "end": at + len(place) - 1}
     return {
         "classification": {"text": text, "label": place},
+        "span-classification": {"text": text, "start": 0, "end": at - 1, "label": place},
+        "multirc": {"passage": {"text": text, "questions": [question]}},
+        "record": {"passage": {"text": text, "entities": [entity]}, "qas": [query]},
         "ner": {"tokens": words, "tags": tags},
         "qa": {
             "question": "Where is it?",
             "context": text,
-            "answers": [{"text": place, "answer_start": text.index(place)}],
+            "answers": [{"text": place, "answer_start": at}],
         },
     }[name]
 
 
 TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
+    "span-classification": SpanClassification(
+        labels=("Germany", "London"), columns={"start": ["start"], "end": ["end"]}, dropout=0
+    ),
+    "multirc": MultiRC(dropout=0),
+    "record": ReCoRD(dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
 }

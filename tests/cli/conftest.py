@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import pytest
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
 from tiny import tiny_backbone_folder
+from tiny_artifacts import TASKS, records
 
 ROOT = Path(__file__).parents[2]
 DATA = {
+    **{task: (f"{task}-train.jsonl", f"{task}-dev.jsonl") for task in TASKS},
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
@@ -42,6 +45,11 @@ class Place:
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         write_example_data(folder / "data", sizes=SIZES)
+        for task in TASKS:
+            for side in ("train", "dev"):
+                if not self.data(task, side).exists():  # no example data are made for it
+                    lines = [json.dumps(record) for record in records(task)]
+                    self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]

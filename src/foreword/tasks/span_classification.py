@@ -7,12 +7,13 @@ their WiC never looks at where the word stands. The pooled marks are of `forewor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from foreword.data.alignment import chars_to_tokens, without_space
 from foreword.data.batching import Encoded
 from foreword.data.examples import Span, SpansExample
 from foreword.data.marking import stretch_at, with_markers
@@ -69,6 +70,16 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
     markers: tuple[str, str] = ("*", "#")
     """What stands around the first and around the second stretch, with spaces, where the text is marked."""
 
+    @field_validator("markers")
+    @classmethod
+    def _markers_are_seen(cls, markers: tuple[str, str], info: ValidationInfo) -> tuple[str, str]:
+        for marker in markers:
+            if not marker or marker != marker.strip():
+                raise ValueError(f"a marker is {marker!r}; expected one without white space around it")
+        if info.data.get("marking") == "pooled" and markers != cls.model_fields["markers"].default:
+            raise ValueError("has no meaning with marking = 'pooled', which leaves the text alone; leave it out")
+        return markers
+
     @property
     def label_field(self) -> str:
         """The user's name for the field of labels."""
@@ -81,8 +92,8 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
     def _example(self, number: int, record: Record, labelled: bool) -> SpansExample:
         columns = self.columns
         texts = [record.text(columns.text), *([] if columns.pair is None else [record.text(columns.pair)])]
-        owners = [texts[min(number, len(texts) - 1)] for number in range(len(columns.start))]
-        spans = tuple(_read_span(record, columns, number, owner) for number, owner in enumerate(owners))
+        owners = [texts[min(stretch, len(texts) - 1)] for stretch in range(len(columns.start))]
+        spans = tuple(_read_span(record, columns, stretch, owner) for stretch, owner in enumerate(owners))
         if columns.pair is None and len(set(spans)) < len(spans):
             raise record.error("both stretches are the same", field=columns.start[-1])
         return SpansExample(
@@ -105,12 +116,12 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
         marks = [0] * len(parts.ids)
         cuttable = []
         for number, text in enumerate(texts):
-            tokens = [i for i, sequence in enumerate(parts.sequence_ids) if sequence == number]
+            ours = [sequence == number for sequence in parts.sequence_ids]
             for mark, span in text.stretches:
-                for i in _inside(span, tokens, parts.offsets):
+                for i in _tokens(span, parts.offsets, ours):
                     marks[i] = mark
-            kept = [i for span in text.kept for i in _inside(span, tokens, parts.offsets)]
-            cuttable.append(_nearest_first(tokens, kept))
+            kept = {i for span in text.kept for i in _tokens(span, parts.offsets, ours)}
+            cuttable.append(_nearest_first([i for i, our in enumerate(ours) if our], kept))
         over = len(marks) - max_length
         if unseen := set(range(1, len(example.spans) + 1)) - set(marks):
             raise DataError(
@@ -193,12 +204,13 @@ def _read_span(record: Record, columns: SpanColumns, number: int, text: str) -> 
             )
         return found
     end = _whole_number(record, columns.end[number])
-    if not 0 <= start < end <= len(text) or not text[start:end].strip():
+    span = Span(*without_space(start, end, text))
+    if not 0 <= start < end <= len(text) or span.start == span.end:
         raise record.error(
             f"characters {start} to {end} are no stretch of its text, which has {len(text)}",
             field=columns.start[number],
         )
-    return Span(start, end)
+    return span
 
 
 def _whole_number(record: Record, field: str) -> int:
@@ -211,12 +223,13 @@ def _whole_number(record: Record, field: str) -> int:
     raise record.error(f"expected a whole number, found {value!r:.60}", field=field)
 
 
-def _inside(span: Span, tokens: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """Those of a text's tokens that stand for some character of the span."""
-    return [i for i in tokens if offsets[i][0] < span.end and offsets[i][1] > span.start]
+def _tokens(span: Span, offsets: Sequence[tuple[int, int]], ours: Sequence[bool]) -> range:
+    """The tokens of a stretch, among those of its text."""
+    found = chars_to_tokens(*span, offsets, ours)
+    return range(0) if found is None else range(found[0], found[1] + 1)
 
 
-def _nearest_first(tokens: Sequence[int], kept: Sequence[int]) -> list[int]:
+def _nearest_first(tokens: Sequence[int], kept: Set[int]) -> list[int]:
     """A text's tokens but for those kept, by their distance from those; from the first token where none is kept."""
     anchors = kept or tokens[:1]
-    return sorted(set(tokens) - set(kept), key=lambda i: (min(abs(i - anchor) for anchor in anchors), i))
+    return sorted(set(tokens) - kept, key=lambda i: (min(abs(i - anchor) for anchor in anchors), i))
