@@ -37,7 +37,7 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
     text = " ".join(words)
     at = text.index(place)
-    question = {"question": "Is it there?", "answers": [{"text": "London", "label": int(place == "London")}]}
+    question = {"question": "Is it good?", "answers": [{"text": place, "label": int(place == "London")}]}
     query = {"query": "It is in @placeholder.", "answers": [{"text": place}]}
     entity = {"start": at, "end": at + len(place) - 1}
     return {
