@@ -29,7 +29,17 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression
+    from foreword.tasks import (
+        NER,
+        QA,
+        Classification,
+        MultiLabel,
+        MultipleChoice,
+        MultiRC,
+        ReCoRD,
+        Regression,
+        SpanClassification,
+    )
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -52,14 +62,17 @@ __all__ = [
     "MixedPredictor",
     "MixtureOfPrompts",
     "MultiLabel",
+    "MultiRC",
     "MultipleChoice",
     "PTuning",
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
     "PromptTuning",
+    "ReCoRD",
     "Recipe",
     "Regression",
+    "SpanClassification",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -90,7 +103,17 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification", "MultiLabel", "MultipleChoice", "Regression"),
+    "foreword.tasks": (
+        "NER",
+        "QA",
+        "Classification",
+        "MultiLabel",
+        "MultipleChoice",
+        "MultiRC",
+        "ReCoRD",
+        "Regression",
+        "SpanClassification",
+    ),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

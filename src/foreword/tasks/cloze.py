@@ -15,6 +15,7 @@ from foreword.heads import Vocabulary
 from foreword.tasks.base import Encoding
 from foreword.tasks.labels import check_label
 from foreword.tasks.templates import FIELD, template_fields
+from foreword.tasks.truncation import longest_first
 
 _FIELDS = ("text", "pair", "mask")
 _ANSWER = "mask"
@@ -76,7 +77,7 @@ class Cloze:
                 f"task.template: leaves no room to the text in a row of {max_length} tokens. Shorten the template, "
                 "or raise training.max_length"
             )
-        dropped = _longest_first(cuttable, over)
+        dropped = longest_first(cuttable, over)
         kept = [i for i in kept if i not in dropped]
         types = parts.get("token_type_ids")
         row = Encoded(
@@ -192,11 +193,3 @@ def _tokens(text: str, tokenizer: Any) -> Any:
 
 def _inside(span: tuple[int, int], field: tuple[int, int]) -> bool:
     return field[0] <= span[0] and span[1] <= field[1]
-
-
-def _longest_first(texts: Sequence[Sequence[int]], count: int) -> set[int]:
-    """``count`` tokens to leave out, one after the other from the end of whichever text is the longest then."""
-    left, dropped = [list(text) for text in texts], set[int]()
-    for _ in range(count):
-        dropped.add(max(left, key=len).pop())
-    return dropped

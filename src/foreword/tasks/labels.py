@@ -1,11 +1,106 @@
-"""Label names: read from records, put in order, and compared with those that are known."""
+"""Labels: read from records, put in order, compared with those that are known; and tasks that give one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
+import torch
+from torch import Tensor
+
+from foreword.data.batching import Encoded
+from foreword.data.examples import TextExample
 from foreword.data.records import Record
+from foreword.metrics.classification import classification_scores
+from foreword.metrics.scores import Scores
+from foreword.tasks.base import Task
+from foreword.tasks.texts import TextColumns
+
+LabelledT = TypeVar("LabelledT", bound=TextExample)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPrediction:
+    """A label and the probability of every label, in [0, 1]."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+class LabelColumns(TextColumns):
+    """Which fields hold what."""
+
+    label: str = "label"
+    """The label: any text, whole number or truth value."""
+
+
+class LabelTask(Task[LabelledT, LabelPrediction]):
+    """A task whose head has one output per label, and whose rows have the target 'label'."""
+
+    columns: LabelColumns = LabelColumns()
+    """Names of the fields in the user's files."""
+
+    def read_label(self, record: Record, *, labelled: bool) -> str | None:
+        """The label of a record; None where it has none and need not.
+
+        Raises:
+            DataError: it is missing, or is no label.
+        """
+        field = self.columns.label
+        if not labelled and not record.has(field):
+            return None
+        value = record.value(field)
+        if (label := label_name(value)) is None:
+            raise record.error(
+                f"expected a label (text, whole number or truth value), found {value!r:.60}", field=field
+            )
+        return label
+
+    def label_targets(self, label: str | None) -> dict[str, int]:
+        """The targets of a row; none for a label that is not given or not known."""
+        known = self.labels or ()
+        return {"label": known.index(label)} if label is not None and label in known else {}
+
+    def with_labels_from(self, examples: Sequence[LabelledT]) -> Self:
+        """All labels that occur, sorted; numbers by value."""
+        if self.labels is not None:
+            return self
+        labels = in_order(example.label for example in examples if example.label is not None)
+        return self.model_copy(update={"labels": labels})
+
+    def check_labels(self, records: Sequence[Record], examples: Sequence[LabelledT]) -> None:
+        """Refuse a label that training never saw."""
+        given = [() if example.label is None else (example.label,) for example in examples]
+        check_known(records, given, self.labels or (), self.columns.label)
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy over rows; ``logits`` is ``(B, C)``."""
+        return torch.nn.functional.cross_entropy(logits.float(), targets["label"])
+
+    def decode(self, example: LabelledT, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> LabelPrediction:
+        """The most probable label."""
+        del example, rows
+        probabilities = logits[0].softmax(-1).tolist()
+        named = dict(zip(self.labels or (), probabilities, strict=True))
+        return LabelPrediction(max(named, key=named.__getitem__), named)
+
+    def score(self, examples: Sequence[LabelledT], predictions: Sequence[LabelPrediction]) -> Scores:
+        """Accuracy and macro F1, with the share of the most frequent label beside them."""
+        return classification_scores([e.label or "" for e in examples], [p.label for p in predictions])
+
+    def to_json(self, example: LabelledT, prediction: LabelPrediction) -> dict[str, Any]:
+        """Label, its probability, and those of all labels."""
+        return {
+            "id": example.id,
+            "label": prediction.label,
+            "probability": round(prediction.probabilities[prediction.label], 6),
+            "probabilities": {label: round(p, 6) for label, p in prediction.probabilities.items()},
+        }
+
+    def answer_key(self, prediction: LabelPrediction) -> str:
+        """The label."""
+        return prediction.label
 
 
 def label_name(value: Any) -> str | None:

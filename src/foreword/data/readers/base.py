@@ -85,13 +85,6 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def kind(value: object) -> str:
-    """What JSON calls the type of ``value``, with its article, for messages."""
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
-    names |= {str: "a text", list: "a list", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
-
-
 def _decode(raw: bytes, file: str, line: int) -> str:
     try:
         return raw.decode("utf-8")
