@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import NER, QA, SRL, Classification
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "IA3",
     "NER",
     "QA",
+    "SRL",
     "WARP",
     "Adapter",
     "Backbone",
@@ -87,7 +88,7 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.tasks": ("NER", "QA", "SRL", "Classification"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

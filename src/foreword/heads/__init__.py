@@ -1,6 +1,7 @@
 """Heads: hidden states of text positions to logits."""
 
 from foreword.heads.base import Head, Reads, Vocabulary
+from foreword.heads.marked import MarkedTokenHead
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
 from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
@@ -8,6 +9,7 @@ from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, cla
 __all__ = [
     "Head",
     "LearnedVerbalizerHead",
+    "MarkedTokenHead",
     "PooledHead",
     "Pooling",
     "Reads",

@@ -6,7 +6,8 @@ from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
+from foreword.tasks.srl import SRL
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA)}
+TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA, SRL)}
 
-__all__ = ["NER", "QA", "TASKS", "Classification", "Columns", "Encoding", "Task"]
+__all__ = ["NER", "QA", "SRL", "TASKS", "Classification", "Columns", "Encoding", "Task"]
