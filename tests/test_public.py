@@ -38,6 +38,7 @@ NAMES = [
     "PromptTuning",
     "QA",
     "Recipe",
+    "SRL",
     "TrainingSettings",
     "WARP",
     "load",

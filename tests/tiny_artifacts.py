@@ -50,6 +50,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": fw.Classification(hidden_layer=True),
     "ner": fw.NER(),
     "qa": fw.QA(window=32, stride=8),
+    "srl": fw.SRL(head_width=8),
 }
 
 _ROWS = [
@@ -70,6 +71,7 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "classification": ({"text": text}, {"label": ("yes", "no")[number % 2]}),
             "ner": ({"tokens": words}, {"tags": tags}),
             "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
+            "srl": ({"tokens": words, "predicate": 2}, {"tags": tags}),
         }[task]
         items.append(item | gold if labelled else item)
     return items

@@ -13,7 +13,7 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, Task
+from foreword.tasks import NER, QA, SRL, Classification, Task
 from foreword.training.loop import Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
@@ -44,6 +44,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "context": text,
             "answers": [{"text": place, "answer_start": text.index(place)}],
         },
+        "srl": {"tokens": words, "predicate": tags.index("O"), "tags": tags},
     }[name]
 
 
@@ -51,6 +52,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
+    "srl": SRL(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
 }
 
 

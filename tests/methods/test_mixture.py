@@ -67,7 +67,7 @@ def by_hand(model, row, axis: int) -> np.ndarray:
     for weight, prompt in zip(weights, mixture.prompts, strict=True):
         one = collated(model.backbone, [row])
         hidden = model.backbone(one.input_ids, one.attention_mask, one.token_type_ids, Injection([prompt]))
-        logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask)
+        logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask, marks=one.marks)
         total = total + weight * probabilities(logits[0].numpy(), axis)
     return np.log(total)
 
@@ -78,7 +78,7 @@ def examples_of(task, texts):
 
 class TestLogits:
     @pytest.mark.parametrize("inner", INNER)
-    @pytest.mark.parametrize(("task", "axis"), [("classification", -1), ("ner", -1), ("qa", 0)])
+    @pytest.mark.parametrize(("task", "axis"), [("classification", -1), ("ner", -1), ("qa", 0), ("srl", -1)])
     def test_are_those_of_each_prompt_alone_averaged(self, task, axis, inner):
         backbone = tiny_backbone("bert", dtype=torch.float64)
         model = model_of(fw.MixtureOfPrompts(of=INNER[inner], count=3), backbone, TASKS[task])
@@ -159,7 +159,7 @@ class TestTraining:
                 target = row.targets[name]
                 if task == "qa":
                     losses.append(-logs[target, column])
-                elif task == "ner":
+                elif isinstance(target, list):
                     losses += [-logs[place, tag] for place, tag in enumerate(target) if tag != IGNORED]
                 else:
                     losses.append(-logs[target])
@@ -235,7 +235,7 @@ class TestTraining:
         assert several.kept == 3 * one.kept + 3
 
 
-KINDS = {"classification": "mixture", "ner": "ptuning-v2-some-layers", "qa": "mixture-of-prefixes"}
+KINDS = {"classification": "mixture", "ner": "ptuning-v2-some-layers", "qa": "mixture-of-prefixes", "srl": "mixture"}
 """Three prompts of two vectors each, one prefix that skips a layer, and two prefixes of three positions."""
 
 
