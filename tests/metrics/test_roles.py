@@ -41,7 +41,7 @@ def slow_arguments(spans):
         kind = role[2:] if role[:2] == "C-" else role
         opened = [head for type_, head, _ in words.values() if type_ == kind]
         head = max(opened) if opened and role[:2] == "C-" else start
-        words |= {word: (kind, head, start) for word in range(start, end)}
+        words |= dict.fromkeys(range(start, end), (kind, head, start))
     grouped: dict[tuple[str, int], set[tuple[int, int]]] = {}
     for word, (kind, head, piece) in words.items():
         if kind != "V":

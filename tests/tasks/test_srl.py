@@ -12,6 +12,7 @@ from foreword.data.spans import entities_to_tags
 from foreword.errors import DataError
 from foreword.heads import MarkedTokenHead, TokenHead
 from foreword.tasks import SRL
+from perfect import perfect_tag_logits
 from tiny import (
     tiny_backbone,
     tiny_bert_tokenizer,
@@ -53,16 +54,6 @@ def spelled(tokenizer, ids):
     return tokenizer.decode(ids).replace(" ", "").replace("##", "").lower()
 
 
-def perfect_logits(row, task, generator):
-    """Sure of the gold tag where it counts, and of anything at all elsewhere."""
-    logits = 20 * torch.randn(len(row), len(task.tags), generator=generator)
-    for token, tag in enumerate(row.targets["tags"]):
-        if tag != IGNORED:
-            logits[token] = 0
-            logits[token, tag] = 30
-    return logits
-
-
 @TOKENIZERS
 @MARKS
 @given(case=propositions(), max_length=st.integers(28, 48))
@@ -88,7 +79,9 @@ def test_windows_lose_no_word_and_always_tell_the_predicate(tokenizer, mark, cas
             assert firsts == ({1} if set(predicate) <= here else {0} if here & set(predicate) else set())
 
     generator = torch.Generator().manual_seed(0)
-    prediction = task.decode(example, encoding.rows, [perfect_logits(row, task, generator) for row in encoding.rows])
+    prediction = task.decode(
+        example, encoding.rows, [perfect_tag_logits(row, len(task.tags), generator) for row in encoding.rows]
+    )
     assert prediction.entities == roles
     assert all(probability > 0.999 for probability in prediction.probabilities)
 
@@ -206,9 +199,15 @@ def test_the_score_is_that_of_whole_arguments():
     gold = example_of(["a", "b", "c"], [Entity(0, 1, "ARG1"), Entity(1, 2, "V"), Entity(2, 3, "C-ARG1")], (1,))
     task = SRL(labels=LABELS)
     (row,) = task.encode(gold, tiny_bert_tokenizer(), 64).rows
-    right = task.decode(gold, [row], [perfect_logits(row, task, torch.Generator().manual_seed(0))])
+    right = task.decode(gold, [row], [perfect_tag_logits(row, len(task.tags), torch.Generator().manual_seed(0))])
     assert task.score([gold], [right]).main_value == 1
     assert task.score([gold], [right]).counts["gold"] == 1
+
+
+def test_a_width_without_its_head():
+    with pytest.raises(ValueError, match="has no meaning with mark = 'appended'"):
+        SRL(mark="appended", head_width=64)
+    assert SRL(mark="both", head_width=64).build_head(8).token.out_features == 64
 
 
 class TestMistakes:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, ValidationInfo, field_validator
 
 from foreword.data.examples import PropositionExample, WordsExample
 from foreword.data.records import Record
@@ -39,14 +39,19 @@ class SRL(Tagging[PropositionExample]):
     columns: SRLColumns = SRLColumns()
     """Names of the fields in the user's files."""
     decoding: Literal["greedy", "constrained"] = "constrained"
-    """Each word's best tag ('greedy'), or the best of those sequences in which no I- tag stands without what it
-    continues ('constrained')."""
-    mark: Literal["appended", "indicator", "both"] = "both"
-    """How the model learns which word is the predicate: 'appended' behind the sentence, as a second text; or by an
-    'indicator', that is segment numbers where the backbone has them, and a head that reads the predicate's state
-    beside each token's; or 'both'."""
+    """Each word's best tag ('greedy'), or the best sequence in which every I- tag continues its like ('constrained')."""
+    mark: Literal["appended", "indicator", "both"] = "indicator"
+    """How the predicate is told: 'appended' behind the sentence as a second text; by an 'indicator' in its place, which
+    is a segment number where the backbone has them, and a head that reads its state beside each token's; or 'both'."""
     head_width: PositiveInt = 128
-    """Width of the layer in which a head with an indicator brings the two states together."""
+    """Width of the layer in which the head of an indicator brings the two states together."""
+
+    @field_validator("head_width")
+    @classmethod
+    def _has_a_meaning(cls, width: int, info: ValidationInfo) -> int:
+        if info.data.get("mark") == "appended" and width != cls.model_fields["head_width"].default:
+            raise ValueError("has no meaning with mark = 'appended'; leave it out")
+        return width
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[PropositionExample]:
         """One example per predicate."""

@@ -67,8 +67,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
     invalid_tags: Literal["error", "repair"] = "error"
     """What to do with a tag that its scheme forbids: stop, or read the sentence as conlleval would."""
     decoding: Literal["greedy", "constrained"] = "greedy"
-    """Each word's best tag ('greedy'), or the best of those sequences in which no I- tag stands without what it
-    continues ('constrained')."""
+    """Each word's best tag ('greedy'), or the best sequence in which every I- tag continues its like ('constrained')."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
@@ -187,8 +186,8 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
         scores = torch.full((len(example.words), len(self.tags)), float("-inf"))
         scores[:, 0] = 0  # a word that the tokenizer drops is outside
         for row, found in zip(rows, logits, strict=True):
-            for word, token in row.words:
-                scores[word] = found[token].log_softmax(-1)
+            words, tokens = [word for word, _ in row.words], [token for _, token in row.words]
+            scores[words] = found[tokens].log_softmax(-1)
         best = best_valid(scores, self.tags) if self.decoding == "constrained" else scores.argmax(-1).tolist()
         sure = scores[torch.arange(len(best)), best].exp().tolist()
         entities = repair_entities([self.tags[tag] for tag in best])
