@@ -139,7 +139,7 @@ def test_the_same_sentence_with_another_predicate_is_another_row(mark):
 def test_a_predicate_that_leaves_no_room():
     example = example_of(["visited " * 9], [], (0,))
     with pytest.raises(DataError, match=r"proposition 0: its predicate visited .* leaves no room .*max_length"):
-        SRL(labels=LABELS).encode(example, tiny_bert_tokenizer(), 12)
+        SRL(labels=LABELS, mark="both").encode(example, tiny_bert_tokenizer(), 12)
 
 
 def test_a_predicate_that_the_tokenizer_drops():

@@ -39,7 +39,7 @@ class SRL(Tagging[PropositionExample]):
     columns: SRLColumns = SRLColumns()
     """Names of the fields in the user's files."""
     decoding: Literal["greedy", "constrained"] = "constrained"
-    """Each word's best tag ('greedy'), or the best sequence in which every I- tag continues its like ('constrained')."""
+    """Each word's best tag ('greedy'), or the best sequence in which no I- stands without its like ('constrained')."""
     mark: Literal["appended", "indicator", "both"] = "indicator"
     """How the predicate is told: 'appended' behind the sentence as a second text; by an 'indicator' in its place, which
     is a segment number where the backbone has them, and a head that reads its state beside each token's; or 'both'."""

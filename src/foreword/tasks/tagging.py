@@ -67,7 +67,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
     invalid_tags: Literal["error", "repair"] = "error"
     """What to do with a tag that its scheme forbids: stop, or read the sentence as conlleval would."""
     decoding: Literal["greedy", "constrained"] = "greedy"
-    """Each word's best tag ('greedy'), or the best sequence in which every I- tag continues its like ('constrained')."""
+    """Each word's best tag ('greedy'), or the best sequence in which no I- stands without its like ('constrained')."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
