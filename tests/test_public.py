@@ -43,6 +43,7 @@ NAMES = [
     "ReCoRD",
     "Recipe",
     "Regression",
+    "SRL",
     "SpanClassification",
     "TrainingSettings",
     "WARP",

@@ -56,6 +56,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "regression": fw.Regression(),
     "multi-label": fw.MultiLabel(),
     "multiple-choice": fw.MultipleChoice(),
+    "srl": fw.SRL(head_width=8),
 }
 
 _ROWS = [
@@ -83,6 +84,7 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "regression": ({"text": text}, {"score": len(words)}),
             "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
             "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
+            "srl": ({"tokens": words, "predicate": 2}, {"tags": tags}),
         }[task]
         items.append(item | gold if labelled else item)
     return items

@@ -16,6 +16,7 @@ from foreword.model import PromptedModel
 from foreword.tasks import (
     NER,
     QA,
+    SRL,
     Classification,
     MultiLabel,
     MultipleChoice,
@@ -70,6 +71,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "choices": [*choices[:right], "the letter", *choices[right:]],
             "label": right,
         },
+        "srl": {"tokens": words, "predicate": tags.index("O"), "tags": tags},
     }[name]
 
 
@@ -85,6 +87,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "regression": Regression(mean=0, deviation=2, dropout=0),
     "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
     "multiple-choice": MultipleChoice(dropout=0),
+    "srl": SRL(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
 }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from foreword.tasks import (
         NER,
         QA,
+        SRL,
         Classification,
         MultiLabel,
         MultipleChoice,
@@ -48,6 +49,7 @@ __all__ = [
     "IA3",
     "NER",
     "QA",
+    "SRL",
     "WARP",
     "Adapter",
     "Backbone",
@@ -106,6 +108,7 @@ _HOMES = {
     "foreword.tasks": (
         "NER",
         "QA",
+        "SRL",
         "Classification",
         "MultiLabel",
         "MultipleChoice",

@@ -29,6 +29,7 @@ DATA = {
     "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
     "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
     "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "srl": ("visits-train.props", "visits-dev.props"),
 }
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
@@ -48,6 +49,8 @@ class Place:
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         write_example_data(folder / "data", sizes=SIZES)
+        for name, count in zip(DATA["srl"], (24, 12), strict=True):
+            write_propositions(folder / "data" / name, count)
         for side in ("train", "dev"):
             self._retell(side)
             for task in TASKS:
@@ -106,6 +109,15 @@ class Place:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, "-m", "foreword", *map(str, arguments)]
         return subprocess.Popen(command, env=self.environment, **{**streams, **options})
+
+
+def write_propositions(path: Path, count: int) -> None:
+    """Columns of small sentences in which somebody visits something, and thinks so."""
+    people, things = ("Anna", "nobody", "O'Brien"), ("London", "it", "Germany")
+    rows = "{}\tNN\t-\t-\t*\t(ARG0*)\nthinks\tVBZ\tthink\tthink.01\t(V*)\t*\n{}\tNN\t-\t-\t(ARG1*\t(ARG0*)\n"
+    rows += "visited\tVBD\tvisit\tvisit.01\t*\t(V*)\n{}\tNN\t-\t-\t*)\t(ARG1*)\n"
+    sentences = (rows.format(people[n % 3], people[n % 2], things[n % 3]) for n in range(count // 2))
+    path.write_text("\n".join(sentences))
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,7 @@ def failure(path: Path | str, format: str = "auto", **options: Any) -> DataError
         ("a.iob", "conll"),
         ("a.iob2", "conll"),
         ("a.txt", "conll"),
+        ("dev.props", "props"),
         ("eng.testa", "conll"),
         ("hub:owner/name", "datasets"),
     ],
@@ -115,6 +116,8 @@ def test_a_folder_in_place_of_a_file(tmp_path, format):
         ("a.conll", "\n\n"),
         ("a.conll", "-DOCSTART- O\n\n"),
         ("a.json", '{"data": []}'),
+        ("a.props", ""),
+        ("a.props", "Rain\tNN\t-\t-\n\nfell\tVBD\t-\t-\n"),
     ],
 )
 def test_a_file_without_records(write, name, content):
@@ -126,6 +129,8 @@ BAD_BYTE = {
     "csv": (b"a,b\n1,2\n", b"cc,\xe9\n"),
     "tsv": (b"a\tb\n1\t2\n", b"cc\t\xe9\n"),
     "conll": (b"a O\n\n", b"\xc3 O\n"),
+    "props": (b"a\tX\t-\t-\n\n", b"a\tX\t\xff\t-\n"),
+    "srl-lines": (b"0 a ||| B-V\n", b"0 \xe9 ||| B-V\n"),
     "squad": (b'{"data":\n', b"\xff}\n"),
 }
 
@@ -170,6 +175,33 @@ GOOD = {
             ({"tokens": ["c"], "tags": ["O"], "lines": [5]}, 5),
         ],
     ),
+    "props": (
+        "É\tN\t-\t-\t(A0*)\nb\tV\tb\tb.01\t(V*)\n\nc\tN\t-\t-\n\nd\tV\td\td.02\t(V*)\n",
+        [
+            (
+                {
+                    "tokens": ["É", "b"],
+                    "predicate": 1,
+                    "lemma": "b",
+                    "roleset": "b.01",
+                    "tags": ["B-A0", "B-V"],
+                    "lines": [1, 2],
+                },
+                2,
+            ),
+            (
+                {"tokens": ["d"], "predicate": 0, "lemma": "d", "roleset": "d.02", "tags": ["B-V"], "lines": [6]},
+                6,
+            ),
+        ],
+    ),
+    "srl-lines": (
+        "\n1 É b ||| B-A0 B-V\n0 c ||| B-V\n",
+        [
+            ({"tokens": ["É", "b"], "predicate": 1, "tags": ["B-A0", "B-V"]}, 2),
+            ({"tokens": ["c"], "predicate": 0, "tags": ["B-V"]}, 3),
+        ],
+    ),
     "squad": (
         json.dumps(SQUAD, indent=1),
         [
@@ -208,7 +240,7 @@ def test_good_files_with_and_without_bom_and_carriage_returns(write, format, end
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("format", ["jsonl", "csv", "tsv", "conll"])
+@pytest.mark.parametrize("format", ["jsonl", "csv", "tsv", "conll", "props", "srl-lines"])
 def test_records_come_before_the_file_ends(tmp_path, format):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

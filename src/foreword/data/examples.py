@@ -101,13 +101,24 @@ class WordsExample:
 
     Attributes:
         words: character span of each word in ``text``.
-        entities: typed spans over *words*.
+        entities: typed spans over *words*, not overlapping.
     """
 
     id: str
     text: str
     words: tuple[Span, ...]
     entities: tuple[Entity, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropositionExample(WordsExample):
+    """A predicate in a text cut into words; its entities are the predicate's roles.
+
+    Attributes:
+        predicate: numbers of the predicate's words, rising; mostly one.
+    """
+
+    predicate: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Heads: hidden states of text positions to logits."""
 
 from foreword.heads.base import Head, Reads, Vocabulary
-from foreword.heads.marked import MarkedHead
+from foreword.heads.marked import MarkedHead, MarkedTokenHead
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
 from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
@@ -10,6 +10,7 @@ __all__ = [
     "Head",
     "LearnedVerbalizerHead",
     "MarkedHead",
+    "MarkedTokenHead",
     "PooledHead",
     "Pooling",
     "Reads",

@@ -12,6 +12,7 @@ from foreword.tasks.qa import QA
 from foreword.tasks.record import ReCoRD
 from foreword.tasks.regression import Regression
 from foreword.tasks.span_classification import SpanClassification
+from foreword.tasks.srl import SRL
 
 TASKS: dict[str, type[Task[Any, Any]]] = {
     task.name: task
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task[Any, Any]]] = {
         MultiRC,
         ReCoRD,
         NER,
+        SRL,
         QA,
         Regression,
     )
@@ -31,6 +33,7 @@ TASKS: dict[str, type[Task[Any, Any]]] = {
 __all__ = [
     "NER",
     "QA",
+    "SRL",
     "TASKS",
     "Classification",
     "Columns",

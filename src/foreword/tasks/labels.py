@@ -131,7 +131,7 @@ def check_label(label: str, labels: Sequence[str]) -> None:
 
 
 def check_known(
-    records: Sequence[Record], given: Sequence[Collection[str]], known: Collection[str], field: str
+    records: Sequence[Record], given: Sequence[Collection[str]], known: Collection[str], field: str, kind: str = "label"
 ) -> None:
     """Refuse labels that training never saw.
 
@@ -140,6 +140,7 @@ def check_known(
         given: the labels of each record.
         known: those of the training data.
         field: that holds them.
+        kind: what a label is, in the message.
 
     Raises:
         DataError: naming the first such record, and how many unknown labels there are.
@@ -150,9 +151,9 @@ def check_known(
             if label in unknown:
                 others = f" (nor do {len(unknown) - 1} others)" if len(unknown) > 1 else ""
                 raise record.error(
-                    f"label '{label}' does not occur in the training data{others}",
+                    f"{kind} '{label}' does not occur in the training data{others}",
                     field=field,
-                    hint=f"Known labels: {', '.join(sorted(known))}",
+                    hint=f"Known {kind}s: {', '.join(sorted(known))}",
                 )
 
 

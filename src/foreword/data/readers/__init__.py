@@ -14,7 +14,9 @@ from foreword.data.readers.conll import read_conll
 from foreword.data.readers.delimited import read_csv, read_tsv
 from foreword.data.readers.hf_datasets import HUB_PREFIX, MARKERS, read_datasets
 from foreword.data.readers.json_lines import parse_json_lines, read_json_lines
+from foreword.data.readers.props import read_props
 from foreword.data.readers.squad import read_squad
+from foreword.data.readers.srl_lines import read_srl_lines
 from foreword.data.records import Record
 from foreword.errors import DataError
 
@@ -25,6 +27,8 @@ FORMATS: dict[str, Reader] = {
     "csv": read_csv,
     "tsv": read_tsv,
     "conll": read_conll,
+    "props": read_props,
+    "srl-lines": read_srl_lines,
     "squad": read_squad,
     "datasets": read_datasets,
 }
@@ -42,6 +46,7 @@ _SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
     ".txt": "conll",
+    ".props": "props",
 }
 _HINT = 'Name the format in the recipe, as in `[data] format = "jsonl"`; there are: ' + ", ".join(FORMATS)
 _DEFAULTS = ReadOptions()

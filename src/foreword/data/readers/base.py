@@ -20,7 +20,8 @@ class ReadOptions:
     Attributes:
         token_column: conll, 0-based column of the token; negative counts from the end.
         tag_column: conll, column of the tag, counted in the same way.
-        separator: conll, text between two columns; ``None`` means any run of spaces and tabs.
+        separator: conll and props, text between two columns; ``None`` means any run of spaces and tabs in conll, a tab
+            in props.
         quoting: csv and tsv, whether ``"`` quotes a value; ``None`` means yes for csv, no for tsv.
         split: datasets, which split to read.
     """
