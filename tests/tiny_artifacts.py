@@ -53,6 +53,9 @@ TASKS: dict[str, Task[Any, Any]] = {
     "record": fw.ReCoRD(hidden_layer=True),
     "ner": fw.NER(),
     "qa": fw.QA(window=32, stride=8),
+    "regression": fw.Regression(),
+    "multi-label": fw.MultiLabel(),
+    "multiple-choice": fw.MultipleChoice(),
 }
 
 _ROWS = [
@@ -77,6 +80,9 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "record": (_gaps(words, labelled), {}),
             "ner": ({"tokens": words}, {"tags": tags}),
             "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
+            "regression": ({"text": text}, {"score": len(words)}),
+            "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
+            "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
         }[task]
         items.append(item | gold if labelled else item)
     return items

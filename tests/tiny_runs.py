@@ -13,7 +13,18 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, MultiRC, ReCoRD, SpanClassification, Task
+from foreword.tasks import (
+    NER,
+    QA,
+    Classification,
+    MultiLabel,
+    MultipleChoice,
+    MultiRC,
+    ReCoRD,
+    Regression,
+    SpanClassification,
+    Task,
+)
 from foreword.training.loop import Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
@@ -35,11 +46,12 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
-    text = " ".join(words)
+    text, right = " ".join(words), len(words) % 2
     at = text.index(place)
     question = {"question": "Is it good?", "answers": [{"text": place, "label": int(place == "London")}]}
     query = {"query": "It is in @placeholder.", "answers": [{"text": place}]}
     entity = {"start": at, "end": at + len(place) - 1}
+    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
         "span-classification": {"text": text, "start": 0, "end": at - 1, "label": place},
@@ -50,6 +62,13 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "question": "Where is it?",
             "context": text,
             "answers": [{"text": place, "answer_start": at}],
+        },
+        "regression": {"text": text, "score": len(words) - 5.5},
+        "multi-label": {"text": text, "labels": [place] + ["sister"] * ("sister" in words)},
+        "multiple-choice": {
+            "text": text,
+            "choices": [*choices[:right], "the letter", *choices[right:]],
+            "label": right,
         },
     }[name]
 
@@ -63,6 +82,9 @@ TASKS: dict[str, Task[Any, Any]] = {
     "record": ReCoRD(dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
+    "regression": Regression(mean=0, deviation=2, dropout=0),
+    "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
+    "multiple-choice": MultipleChoice(dropout=0),
 }
 
 

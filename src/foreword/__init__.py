@@ -29,7 +29,17 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification, MultiRC, ReCoRD, SpanClassification
+    from foreword.tasks import (
+        NER,
+        QA,
+        Classification,
+        MultiLabel,
+        MultipleChoice,
+        MultiRC,
+        ReCoRD,
+        Regression,
+        SpanClassification,
+    )
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -51,7 +61,9 @@ __all__ = [
     "LoRA",
     "MixedPredictor",
     "MixtureOfPrompts",
+    "MultiLabel",
     "MultiRC",
+    "MultipleChoice",
     "PTuning",
     "PTuningV2",
     "Predictor",
@@ -59,6 +71,7 @@ __all__ = [
     "PromptTuning",
     "ReCoRD",
     "Recipe",
+    "Regression",
     "SpanClassification",
     "TrainingSettings",
     "load",
@@ -90,7 +103,17 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification", "MultiRC", "ReCoRD", "SpanClassification"),
+    "foreword.tasks": (
+        "NER",
+        "QA",
+        "Classification",
+        "MultiLabel",
+        "MultiRC",
+        "MultipleChoice",
+        "ReCoRD",
+        "Regression",
+        "SpanClassification",
+    ),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

@@ -75,7 +75,7 @@ class PromptedModel(nn.Module):
         self, ids: Tensor, mask: Tensor, types: Tensor | None, marks: Tensor | None, injection: Injection | None
     ) -> Tensor:
         with self.adapted():
-            hidden = self.backbone(ids, mask, types, injection)
+            hidden = self.backbone(ids, mask, types, injection, every_layer=self.head.every_layer)
             return head_logits(self.head, self.backbone, hidden, ids, mask, marks=marks)
 
     def adapted(self) -> AbstractContextManager[None]:
@@ -147,14 +147,14 @@ def head_logits(
     Args:
         head: of whatever kind.
         backbone: that gave ``hidden``, and whose vocabulary the head may read.
-        hidden: ``(B, T, D)``.
+        hidden: ``(B, T, D)``; of every layer, ``(B, T, (N + 1) D)``, where a head may want only the last.
         ids, mask: ``(B, T)``, of the text.
         marks: ``(B, T)``, numbers of marked stretches, where there are some.
     """
-    seen = hidden
+    seen = hidden if head.every_layer else hidden[..., -backbone.hidden_size :]
     if head.reads != "hidden":
         rows = torch.arange(len(ids), device=hidden.device)
-        seen = backbone.vocabulary_features(hidden[rows, backbone.answer_positions(ids, mask)])  # (B, W)
+        seen = backbone.vocabulary_features(seen[rows, backbone.answer_positions(ids, mask)])  # (B, W)
     if head.reads == "vocabulary":
         seen = backbone.vocabulary_logits(seen)  # (B, V)
     trained = next(head.parameters(), None)
@@ -162,22 +162,23 @@ def head_logits(
     return logits
 
 
-def mix(logits: Tensor, log_weights: Tensor, axis: int) -> Tensor:
-    """Mix the answers of K prompts as probabilities, in float32 or better.
+def mix(logits: Tensor, log_weights: Tensor, axis: int | None) -> Tensor:
+    """Mix the answers of K prompts, in float32 or better: as probabilities, or else as the numbers they are.
 
     Padding, where a head gives the lowest number, keeps it along an axis of positions.
 
     Args:
         logits: ``(B K, ...)``, the K answers to one row behind one another.
         log_weights: ``(K,)``.
-        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`).
+        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`), or None.
 
     Returns:
-        Log probabilities ``(B, ...)``, which are logits of the mixture.
+        Log probabilities ``(B, ...)``, which are logits of the mixture; without an axis, means of the logits.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    answers = wide.log_softmax(axis).reshape(-1, len(log_weights), *logits.shape[1:])
-    return torch.logsumexp(answers + log_weights.view(-1, *[1] * (logits.dim() - 1)), dim=1)
+    answers = (wide if axis is None else wide.log_softmax(axis)).reshape(-1, len(log_weights), *logits.shape[1:])
+    shares = log_weights.view(-1, *[1] * (logits.dim() - 1))
+    return (answers * shares.exp()).sum(1) if axis is None else torch.logsumexp(answers + shares, dim=1)
 
 
 def _of_part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ def test_the_same_logits_as_before_saving(tmp_path, task, method):
     run.save(tmp_path / "a")
     assert {p.name for p in (tmp_path / "a").iterdir()} == FILES | MORE[method]
     assert answers_of(fw.load(tmp_path / "a", backbone=tiny_backbone())) == before
-    assert fw.load(tmp_path / "a").task == run.prepared.task  # and its backbone is found by its name
+    assert fw.load(tmp_path / "a").task == run.outcome.task  # and its backbone is found by its name
 
 
 PROGRAM = """

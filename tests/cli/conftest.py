@@ -18,14 +18,19 @@ import pytest
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
 from tiny import tiny_backbone_folder
-from tiny_artifacts import TASKS, records
+from tiny_artifacts import records
 
 ROOT = Path(__file__).parents[2]
 DATA = {
-    **{task: (f"{task}-train.jsonl", f"{task}-dev.jsonl") for task in TASKS},
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
+    "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
+    "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
+    "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "span-classification": ("words-train.jsonl", "words-dev.jsonl"),
+    "multirc": ("answers-train.jsonl", "answers-dev.jsonl"),
+    "record": ("gaps-train.jsonl", "gaps-dev.jsonl"),
 }
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
@@ -45,14 +50,29 @@ class Place:
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         write_example_data(folder / "data", sizes=SIZES)
-        for task in TASKS:
-            for side in ("train", "dev"):
-                if not self.data(task, side).exists():  # no example data are made for it
-                    lines = [json.dumps(record) for record in records(task)]
-                    self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
+        for side in ("train", "dev"):
+            self._retell(side)
+            for task in ("span-classification", "multirc", "record"):
+                lines = [json.dumps(record) for record in records(task)]
+                self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
+
+    def _retell(self, side: str) -> None:
+        """Data of more tasks, out of the tickets."""
+        tickets = [json.loads(line) for line in self.data("classification", side).read_text("utf-8").splitlines()]
+        texts = [ticket["text"] for ticket in tickets]
+        for task, fields in (
+            ("regression", [{"score": len(text) / 10} for text in texts]),
+            ("multi-label", [{"labels": [ticket["label"]] * (n % 5 > 0)} for n, ticket in enumerate(tickets)]),
+            (
+                "multiple-choice",
+                [{"choices": texts[n % 2 : n % 2 + 2 + n % 3], "label": n % 2} for n in range(len(texts))],
+            ),
+        ):
+            lines = [json.dumps({"text": text} | more) for text, more in zip(texts, fields, strict=True)]
+            self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
 
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"

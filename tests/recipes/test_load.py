@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
 
 import foreword as fw
 from foreword.errors import RecipeError
 from foreword.methods import METHODS
 from foreword.recipes import load_recipe, packaged_recipes
+from foreword.recipes.load import read_tables, written_override
 from foreword.tasks import TASKS
 
 MINIMAL = '[task]\ntype = "classification"\n[data]\ntrain = "a.jsonl"\ndev = "b.jsonl"\n'
@@ -58,8 +61,49 @@ class TestWhatIsLeftOut:
         assert recipe.data.dev == ()
         train, dev = recipe.data.source("train"), recipe.data.source("dev")
         assert (train.files, dev.files) == (recipe.data.train, recipe.data.train)
-        assert (train.held_out, dev.held_out) == (False, True)
+        assert (train.held_out, dev.held_out) == (None, "dev")
         assert mistakes(write(text + 'dev = "b.conll"\n'))[0].startswith("data.dev: leave it out with data.holdout")
+
+    def test_and_so_can_test_files(self, write):
+        text = '[task]\ntype = "ner"\n[data]\ntrain = "a.conll"\nholdout = 0.2\ntest_holdout = 0.1\ntest_sample = 5\n'
+        data = load_recipe(write(text + "train_sample = 50\n")).data
+        assert data.has_test
+        train, dev, test = (data.source(side) for side in ("train", "dev", "test"))
+        assert {source.files for source in (train, dev, test)} == {data.train}
+        assert [source.held_out for source in (train, dev, test)] == [None, "dev", "test"]
+        assert {source.test_holdout for source in (train, dev, test)} == {0.1}
+        assert [source.sample for source in (train, dev, test)] == [50, 50, 5]
+        assert [source.holdout for source in (train, dev, test)] == [0.2, 0.2, 0]
+        assert mistakes(write(text + 'test = "b.conll"\n'))[0].startswith(
+            "data.test_holdout: leave it out with data.test"
+        )
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
+_SIMPLE = _TEXTS | st.integers(-(2**40), 2**40) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+class TestWrittenOverrides:
+    @given(
+        st.recursive(
+            _SIMPLE,
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+            max_leaves=6,
+        )
+    )
+    def test_what_is_written_is_read_back(self, value):
+        assert read_tables("conll04", [written_override("task.x", value)])["task"]["x"] == value
+
+    def test_words_are_written_bare(self):
+        assert written_override("training.precision", "bf16") == "training.precision=bf16"
+        assert written_override("training.epochs", 3) == "training.epochs=3"
+        assert written_override("data.dev", ["a b"]) == 'data.dev=["a b"]'
+
+    def test_another_type_covers_the_table(self):
+        overrides = ["training.epochs=3", "method.layers=top-2", "method.type=lora", "method.type=lora"]
+        tables = read_tables("conll04-ptuning-v2", overrides)
+        assert tables["method"] == {"type": "lora", "layers": "top-2"}
+        assert read_tables("conll04-ptuning-v2", ["method.type=ptuning-v2"])["method"]["prompt_length"] == 20
 
 
 class TestUnknownKeys:
@@ -72,7 +116,7 @@ class TestUnknownKeys:
             ("[method]\nprompt_lenght = 1\n", "method.prompt_lenght: unknown key; did you mean 'prompt_length'?"),
             ("[method]\ntype = 'head-only'\nxyz = 1\n", "method.xyz: unknown key; there are: "),
             ("[task.columns]\ntxt = 'x'\n", "task.columns.txt: unknown key; did you mean 'text'?"),
-            ("[task.columns]\nqqq = 'x'\n", "task.columns.qqq: unknown key; there are: text, pair, label, id"),
+            ("[task.columns]\nqqq = 'x'\n", "task.columns.qqq: unknown key; there are: text, pair, id, label"),
             ("[qqq]\n", "qqq: unknown key; there are: base, name, backbone, task, data, method, training"),
         ],
     )
@@ -159,7 +203,10 @@ class TestWrongTypes:
         ("override", "says"),
         [
             ("method.type=ptuning", "method.type: 'ptuning' is not one of ptuning-v2, "),
-            ("task.type=nerr", f"task.type: 'nerr' is not one of {', '.join(TASKS)}. Did you mean 'ner'?"),
+            (
+                "task.type=nerr",
+                f"task.type: 'nerr' is not one of {', '.join(TASKS)}. Did you mean 'ner'?",
+            ),
             ("task.type=3", "task.type: '3' is not one of"),
             ("method.type=[]", "method.type: '[]' is not one of"),
         ],
@@ -340,7 +387,7 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["rtee", "", "../rte", "rte/", "."])
     def test_no_packaged_recipe(self, name):
         (mistake,) = mistakes(name)
-        assert mistake.startswith("no such file, nor a packaged recipe of that name (there are: boolq")
+        assert mistake.startswith("no such file, nor a packaged recipe of that name (there are: agnews")
 
 
 @pytest.mark.parametrize("name", packaged_recipes())

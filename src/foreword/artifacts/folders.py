@@ -1,4 +1,4 @@
-"""Folders that exist whole or not at all."""
+"""Folders and files that exist whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from foreword.errors import OutputError
@@ -39,6 +39,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, at once or not at all; what was there is replaced. Folders above it are made.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _swap(new: Path, path: Path) -> None:

@@ -40,7 +40,7 @@ def evaluate(
 
     Files are read as the recipe's dev data were, unless an option says otherwise.
 
-    Values are fractions between 0 and 1.
+    Values are fractions between 0 and 1, or correlations; errors are in the data's own units.
     """
     predictor = open_predictor(artifact, backbone)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
@@ -54,7 +54,7 @@ def evaluate(
 
 def _print_scores(scores: Scores) -> None:
     """Metrics and counts of the whole, and where there are any, a row for every class or type."""
-    cells = {name: f"{value:.4f}" for name, value in scores.values.items()}
+    cells = {name: f"{value:.4f}" for name, value in {**scores.values, **scores.measures}.items()}
     cells |= {name: f"{count:,}" for name, count in scores.counts.items()}
     print_table([(name, cell) for name, cell in cells.items() if "/" not in name])
     columns = list(dict.fromkeys(name.partition("/")[0] for name in cells if "/" in name))

@@ -53,7 +53,7 @@ def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
             ("made", manifest.created),
         ],
         "Fits": _fits(artifact),
-        "Scores on the dev data": score_rows(manifest.metrics.values),
+        "Scores on the dev data": score_rows({**manifest.metrics.values, **manifest.metrics.measures}),
         "Size": [
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
             *((name, size(entry.bytes)) for name, entry in manifest.files.items()),
@@ -75,7 +75,8 @@ def _component(manifest: Manifest, part: str) -> str:
 def _fits(artifact: Artifact) -> list[tuple[str, str]]:
     backbone = artifact.manifest.backbone
     columns = getattr(artifact.task, "columns", None)
-    reads = ", ".join(value for value in columns.model_dump().values() if value) if columns else ""
+    named = [value for value in columns.model_dump().values() if value] if columns else []
+    reads = ", ".join(value if isinstance(value, str) else ", ".join(value) for value in named)
     return [
         ("backbone", backbone.name if backbone.revision is None else f"{backbone.name} at {backbone.revision}"),
         ("family", f"{backbone.family}, {backbone.dtype}"),

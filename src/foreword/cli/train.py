@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreword.cli.loading import Changes, RecipeName
 from foreword.cli.printing import examples, folder_size, print_table, score_rows, share_words, warn
 from foreword.studies.wording import size
 
@@ -24,11 +25,8 @@ EXAMPLES = examples(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
-    ] = None,
+    recipe: RecipeName,
+    changes: Changes = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for log, checkpoint and artifact. (default: runs/NAME of the recipe)")
     ] = None,
@@ -69,8 +67,11 @@ def _report(run: TrainedRun, artifact: Path) -> None:
     manifest = run.manifest()
     print_table(
         [
-            *score_rows(run.outcome.scores.values),
-            *((f"test {name}", value) for name, value in score_rows(run.test.values if run.test else {})),
+            *score_rows({**run.outcome.scores.values, **run.outcome.scores.measures}),
+            *(
+                (f"test {name}", value)
+                for name, value in score_rows({**run.test.values, **run.test.measures} if run.test else {})
+            ),
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
             ("padding in training", f"{manifest.training.padding:.1%}"),
             ("artifact", f"{artifact} ({size(folder_size(artifact))})"),

@@ -33,13 +33,55 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextExample:
-    """One text or a pair of texts with one label."""
+class Texts:
+    """One text, or a pair of texts."""
 
     id: str
     text: str
     pair: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The one, or both."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextExample(Texts):
+    """One text or a pair of texts with one label."""
+
     label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsExample(Texts):
+    """One text or a pair of texts with any number of labels; ``labels == ()`` says that there is none."""
+
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreExample(Texts):
+    """One text or a pair of texts with one number."""
+
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceExample:
+    """Something to go on, and choices of which one is right.
+
+    Attributes:
+        question: what is asked of the text, where the data say.
+        choices: two or more.
+        right: number of the right choice, counted from 0.
+    """
+
+    id: str
+    text: str
+    question: str | None = None
+    choices: tuple[str, ...]
+    right: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +110,13 @@ class QuestionExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpansExample:
+class SpansExample(Texts):
     """One text or a pair of texts with marked stretches and one label.
 
     Attributes:
         spans: characters of each marked stretch; with a pair, the second is in ``pair``.
     """
 
-    id: str
-    text: str
-    pair: str | None = None
     spans: tuple[Span, ...]
     label: str | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from foreword.data.readers import ReadOptions, read_records
 from foreword.data.records import Record
@@ -27,20 +27,23 @@ class Source:
         items: records in memory, instead of files.
         format: a name in `foreword.data.readers.FORMATS`, or "auto".
         options: choices that some formats leave open.
+        test_holdout: share of the records, in [0, 1), that is put aside for tests before anything else is chosen.
         limit: use only so many of the first records; all if None.
-        sample: draw so many of those at random, the same ones every time; all if None.
-        holdout: share of what is left by then, in [0, 1), that is put aside at random, the same every time.
-        held_out: whether this source is what was put aside, and not the rest.
+        sample: draw so many of those at random; all if None.
+        holdout: share of what is left by then, in [0, 1), that is put aside to select on.
+        held_out: which of the parts put aside this source is; None for the rest. What is put aside or drawn is so
+            at random, and the same every time.
     """
 
     files: Sequence[str] = ()
     items: Sequence[Mapping[str, Any]] = ()
     format: str = "auto"
     options: ReadOptions = field(default_factory=ReadOptions)
+    test_holdout: float = 0.0
     limit: int | None = None
     sample: int | None = None
     holdout: float = 0.0
-    held_out: bool = False
+    held_out: Literal["dev", "test"] | None = None
 
     @classmethod
     def of(cls, data: Source | str | Path | Iterable[Mapping[str, Any]]) -> Source:
@@ -57,14 +60,15 @@ class Source:
         Raises:
             DataError: from the reader, naming file and line.
         """
-        found: Iterator[Record] = islice(self._all_records(), self.limit)
+        found = self._all_records()
+        if self.test_holdout:
+            found = _part(found, self.test_holdout, aside=self.held_out == "test")
+        found = islice(found, self.limit)
         if self.sample is not None:
             found = iter(_drawn(list(found), self.sample))
-        if not self.holdout:
-            return found
-        kept = list(found)
-        aside = set(random.Random(_SEED).sample(range(len(kept)), max(1, round(self.holdout * len(kept)))))
-        return (record for number, record in enumerate(kept) if (number in aside) == self.held_out)
+        if self.holdout:
+            found = _part(found, self.holdout, aside=self.held_out == "dev")
+        return found
 
     def _all_records(self) -> Iterator[Record]:
         for file in self.files:
@@ -90,6 +94,13 @@ def _drawn(records: Sequence[Record], count: int) -> list[Record]:
     """``count`` of the records, all if there are not so many, in their order."""
     chosen = random.Random(_SEED).sample(range(len(records)), min(count, len(records)))
     return [records[number] for number in sorted(chosen)]
+
+
+def _part(records: Iterable[Record], share: float, *, aside: bool) -> Iterator[Record]:
+    """The records that are put aside, one at least, or all others."""
+    kept = list(records)
+    chosen = set(random.Random(_SEED).sample(range(len(kept)), min(len(kept), max(1, round(share * len(kept))))))
+    return (record for number, record in enumerate(kept) if (number in chosen) == aside)
 
 
 def _file_sha256(path: Path) -> str:

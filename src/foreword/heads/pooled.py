@@ -1,4 +1,4 @@
-"""One vector per row: classification of a text or a pair."""
+"""One vector per row: classes, labels or a number for a text or a pair."""
 
 from __future__ import annotations
 
@@ -13,23 +13,34 @@ Pooling = Literal["mean", "first", "last"]
 
 
 class PooledHead(Head):
-    """Pool, then classify with a linear layer, or with one tanh layer in between.
+    """Pool, then a linear layer, or one tanh layer and then a linear one.
 
     The backbone's own pooler is never used: the tanh layer, if wanted, is trained and saved here.
 
     Args:
         hidden_size: D.
-        labels: C.
+        outputs: C.
         pooling: 'mean' over real tokens, the 'first' token ([CLS]) as in BERT, or the 'last' real token,
             which in a decoder is the only one that has read all others.
         hidden_layer: whether a trained D x D tanh layer precedes the linear one.
         dropout: before each linear layer.
+        chooses_class: whether the outputs are classes of which one is chosen, and not numbers by themselves.
     """
 
-    def __init__(self, hidden_size: int, labels: int, *, pooling: Pooling, hidden_layer: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        outputs: int,
+        *,
+        pooling: Pooling,
+        hidden_layer: bool,
+        dropout: float,
+        chooses_class: bool = True,
+    ) -> None:
         super().__init__()
+        self.class_axis = -1 if chooses_class else None
         self.pooling = pooling
-        self.layers = classifier(hidden_size, hidden_size, labels, hidden_layer=hidden_layer, dropout=dropout)
+        self.layers = perceptron(hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``."""
@@ -48,15 +59,15 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return mean(hidden, mask)
 
 
-def classifier(width: int, inner: int, labels: int, *, hidden_layer: bool, dropout: float) -> nn.Sequential:
-    """From vectors of ``width`` to logits, with a tanh layer of width ``inner`` in between if wanted."""
-    layers: list[nn.Module] = [nn.Dropout(dropout)]
-    if hidden_layer:
-        layers += [nn.Linear(width, inner), nn.Tanh(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(inner if hidden_layer else width, labels))
-
-
 def mean(hidden: Tensor, chosen: Tensor) -> Tensor:
     """Mean over the positions that are not 0 in ``chosen`` ``(B, T)``, ``(B, D)``; 0 where there are none."""
     weights = chosen.to(hidden.dtype)[:, :, None]
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def perceptron(width: int, inner: int, outputs: int, *, hidden_layer: bool, dropout: float) -> nn.Sequential:
+    """A linear layer from ``width``, or one behind a tanh layer of width ``inner``; dropout before each."""
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden_layer:
+        layers += [nn.Linear(width, inner), nn.Tanh(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(inner if hidden_layer else width, outputs))

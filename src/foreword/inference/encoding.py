@@ -58,13 +58,7 @@ def encode_examples(
     Raises:
         MethodError: hardly any position is left to the text.
     """
-    left = backbone.max_length - reserved
-    if left < _LEAST:
-        raise MethodError(
-            f"the prompt takes {reserved} of the backbone's {backbone.max_length} positions and leaves {max(left, 0)} "
-            "to the text. Lower method.prompt_length (or the counts of method.template)"
-        )
-    limit = left if max_length is None else min(max_length, left)
+    limit = room_for_text(backbone, max_length, reserved)
     rows: list[Encoded] = []
     rows_of: list[range] = []
     notes: Counter[str] = Counter()
@@ -75,3 +69,18 @@ def encode_examples(
         if encoding.note is not None:
             notes[encoding.note] += 1
     return EncodedSet(examples, rows, rows_of, notes)
+
+
+def room_for_text(backbone: Backbone, max_length: int | None, reserved: int) -> int:
+    """Most tokens that a row can have; the arguments are those of `encode_examples`.
+
+    Raises:
+        MethodError: hardly any position is left to the text.
+    """
+    left = backbone.max_length - reserved
+    if left < _LEAST:
+        raise MethodError(
+            f"the prompt takes {reserved} of the backbone's {backbone.max_length} positions and leaves {max(left, 0)} "
+            "to the text. Lower method.prompt_length (or the counts of method.template)"
+        )
+    return left if max_length is None else min(max_length, left)

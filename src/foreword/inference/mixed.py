@@ -101,7 +101,9 @@ class MixedPredictor:
         batch = collate(rows, [i for i, _ in places], self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
         injection = Injection(self._bank, torch.tensor([number for _, number in places]))
         self.backbone.eval()
-        hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        deep = any(self._heads[name].every_layer for name in owners)
+        hidden = self.backbone(*texts, injection, every_layer=deep)
         logits: list[Tensor] = [torch.empty(0)] * len(rows)
         for name, head in self._heads.items():
             mine = [place for place, (_, number) in enumerate(places) if number in self._numbers[name]]

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
 from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
+@cache
 def packaged_recipes() -> dict[str, str]:
     """Name of every recipe in the package -> its TOML text."""
     folder = files("foreword.recipes").joinpath("packaged")
@@ -36,24 +39,56 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: all mistakes at once.
     """
     path = Path(recipe)
-    if path.is_file() or path.suffix == ".toml":
-        text, source, folder, name = _read(path), str(path), path.parent, path.stem
-    else:
+    packaged = _is_packaged(path)
+    raw = read_tables(recipe, overrides)
+    _resolve_paths(raw, Path() if packaged else path.parent, str(recipe))
+    return parse_recipe(raw, name=str(recipe) if packaged else path.stem, source=str(recipe))
+
+
+def read_tables(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a recipe with those of its base and overrides, as they are written: neither checked nor resolved.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not TOML, or an override names no place in it.
+    """
+    path = Path(recipe)
+    if _is_packaged(path):
         packaged = packaged_recipes()
         if str(recipe) not in packaged:
             listed = ", ".join(packaged) or "none"
             raise RecipeError(f"no such file, nor a packaged recipe of that name (there are: {listed})", recipe)
-        text, source, folder, name = packaged[str(recipe)], str(recipe), Path(), str(recipe)
+        text = packaged[str(recipe)]
+    else:
+        text = read_text(path)
+    raw = parse_toml(text, recipe)
+    if "base" in raw:
+        raw = _on_base(raw, str(recipe))
+    # Another type covers the whole table, so it goes before what is set in that table.
+    for override in sorted(overrides, key=lambda one: not one.partition("=")[0].strip().endswith(".type")):
+        _apply(raw, override)
+    return raw
+
+
+def parse_toml(text: str, source: str | Path) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        RecipeError: it is not TOML.
+    """
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # too many digits or brackets are no TOMLDecodeError
         raise RecipeError(f"not valid TOML: {error}", source) from error
-    if "base" in raw:
-        raw = _on_base(raw, source)
-    for override in overrides:
-        _apply(raw, override)
-    _resolve_paths(raw, folder, source)
-    return parse_recipe(raw, name=name, source=source)
+
+
+def written_override(key: str, value: Any) -> str:
+    """``key=value`` as `load_recipe` reads it and `foreword train --set` takes it."""
+    bare = isinstance(value, str) and value == value.strip() and _value(value) == value
+    return f"{key}={value if bare else toml_value(value)}"
+
+
+def _is_packaged(path: Path) -> bool:
+    return not path.is_file() and path.suffix != ".toml"
 
 
 def load_task(task: str) -> Task[Any, Any]:
@@ -65,10 +100,7 @@ def load_task(task: str) -> Task[Any, Any]:
     path = Path(task)
     if path.suffix != ".toml" and not path.is_file():
         return parse_task({"type": task})
-    try:
-        raw = tomllib.loads(_read(path)).get("task")
-    except (ValueError, RecursionError) as error:  # too many digits or brackets are no TOMLDecodeError
-        raise RecipeError(f"not valid TOML: {error}", path) from error
+    raw = parse_toml(read_text(path), path).get("task")
     if not isinstance(raw, dict):
         raise RecipeError("task: expected a table, as in [task]", path)
     return parse_task(raw, str(path))
@@ -97,7 +129,12 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote.
+
+    Raises:
+        RecipeError: it is not there, or cannot be read.
+    """
     try:
         return path.read_text("utf-8-sig")  # some editors on Windows put a mark in front
     except FileNotFoundError as error:
@@ -120,7 +157,10 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override}: '{key}' is not a table")
         table = inner
-    table[keys[-1]] = _value(text.strip())
+    value = _value(text.strip())
+    if keys[-1] == "type" and table.get("type", value) != value:
+        table.clear()  # its other settings are those of another type
+    table[keys[-1]] = value
 
 
 def _value(text: str) -> Any:

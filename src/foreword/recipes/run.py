@@ -11,16 +11,18 @@ OUTPUT/
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import tomli_w
 
-from foreword.backbones import load_backbone
+from foreword.backbones import Backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
 from foreword.recipes.schema import Recipe
+from foreword.recipes.workbench import Workbench
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import TrainedRun, prepare, run_digest, train_prepared
+from foreword.training.run import Prepared, TrainedRun, run_digest, train_prepared
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.transfer import start
 
@@ -33,7 +35,15 @@ MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
 )
 
 
-def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None) -> TrainedRun:
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    tracker: Tracker | None = None,
+    bench: Workbench | None = None,
+    score_test: bool = True,
+) -> TrainedRun:
     """Train what a recipe says and write the artifact to ``output/artifact``.
 
     Nothing is written before recipe, data and backbone are found good.
@@ -43,33 +53,21 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
         output: a folder that does not exist, is empty, or (with ``resume``) holds this run.
         resume: go on from its checkpoint.
         tracker: told about every event, besides the log.
+        bench: where backbone and encoded data are taken from; they are loaded for this run alone if None.
+        score_test: whether the best weights are scored on test data, where the recipe has some.
 
     Raises:
         OutputError: the folder is not ours, or holds another run.
         Interrupted: by Ctrl-C, after the state was saved.
     """
     check_output(output, resume=resume)
-    table = recipe.backbone
-    backbone = load_backbone(
-        table.name,
-        revision=table.revision,
-        dtype=table.torch_dtype,
-        quantization=table.quantization,
-        language_model=table.language_model,
-    )
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
-    check_changes(recipe.method, backbone)
-    prepared = prepare(
-        recipe.task,
-        recipe.data.source("train"),
-        recipe.data.source("dev"),
-        backbone,
-        recipe.training,
-        reserved=recipe.method.positions_taken,
-        test=recipe.data.source("test") if recipe.data.test else None,
-    )
-    if prepared.start is not None:  # and so is one that cannot start as it should
-        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+    bench = bench or Workbench()
+    backbone = bench.backbone(recipe)
+    check_method(recipe, backbone)
+    prepared = bench.prepare(recipe, backbone)
+    if not score_test:
+        prepared = replace(prepared, test=None)
+    check_start(recipe, backbone, prepared)
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -100,6 +98,26 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool = False, tracker: T
     return run
 
 
+def check_method(recipe: Recipe, backbone: Backbone) -> None:
+    """See that the method of a recipe fits its backbone, before anything is read or made.
+
+    Raises:
+        MethodError: it does not.
+    """
+    recipe.method.build(Blueprint(backbone))
+    check_changes(recipe.method, backbone)
+
+
+def check_start(recipe: Recipe, backbone: Backbone, prepared: Prepared) -> None:
+    """See that the prompt of a recipe can begin with the one it is to start from, where there is one.
+
+    Raises:
+        MethodError: it cannot.
+    """
+    if prepared.start is not None:
+        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+
+
 def check_output(output: Path, *, resume: bool) -> None:
     """Refuse a folder we may not write to.
 
@@ -114,6 +132,15 @@ def check_output(output: Path, *, resume: bool) -> None:
         return
     if resume:
         raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    check_free(output)
+
+
+def check_free(output: Path) -> None:
+    """Refuse a folder with something in it.
+
+    Raises:
+        OutputError: there is.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 

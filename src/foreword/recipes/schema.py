@@ -1,4 +1,4 @@
-"""A recipe: all that decides one run, as five tables of a TOML file.
+"""A recipe: all that decides one run, as five tables of a TOML file, and a sixth for searches through many runs.
 
 ``[task]`` and ``[method]`` are the classes of the task and method tables themselves, so a new one
 brings its own settings and nothing here changes.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
@@ -20,6 +21,7 @@ from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
+from foreword.recipes.search import Values, parse_search
 from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
@@ -65,6 +67,8 @@ class DataTable(Table):
     """File, or list of files, to evaluate on while training. The best weights there are kept."""
     test: tuple[str, ...] = ()
     """File, or list of files, to score once, when training is over; nothing is selected on it."""
+    test_holdout: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
     """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
@@ -104,12 +108,24 @@ class DataTable(Table):
             )
         return value
 
+    @field_validator("test_holdout")
+    @classmethod
+    def _one_test(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("test"):
+            raise ValueError("leave it out with data.test")
+        return value
+
     @field_validator("format")
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in {"auto", *FORMATS}:
             raise ValueError(f"'{value}' is not one of auto, {', '.join(FORMATS)}")
         return value
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is anything to score in the end."""
+        return bool(self.test) or self.test_holdout is not None
 
     def absolute_files(self) -> dict[str, list[str]]:
         """Side -> its files as seen from anywhere."""
@@ -120,9 +136,10 @@ class DataTable(Table):
         }
 
     def source(self, side: Side) -> Source:
-        """The examples of one side; with ``holdout`` those of 'dev' are training examples that were put aside."""
-        held_out = side == "dev" and self.holdout is not None
-        origin: Side = "train" if held_out else side
+        """The examples of one side; with a holdout, 'dev' and 'test' are training examples that were put aside."""
+        aside = {"dev": self.holdout, "test": self.test_holdout}
+        held_out = side if side != "train" and aside[side] is not None else None
+        origin: Side = side if held_out is None else "train"
         options = ReadOptions(
             token_column=self.token_column,
             tag_column=self.tag_column,
@@ -130,20 +147,22 @@ class DataTable(Table):
             quoting=self.quoting,
             split=getattr(self, f"{origin}_split"),
         )
-        return Source(
-            files=getattr(self, origin),
-            format=self.format,
-            options=options,
-            limit=self.train_limit if origin == "train" else None,
-            sample=getattr(self, f"{origin}_sample"),
-            holdout=self.holdout or 0.0 if origin == "train" else 0.0,
-            held_out=held_out,
-        )
+        files = partial(Source, files=getattr(self, origin), format=self.format, options=options)
+        if origin != "train":
+            return files(sample=getattr(self, f"{side}_sample"))
+        shared = partial(files, test_holdout=self.test_holdout or 0.0, held_out=held_out)
+        if side == "test":
+            return shared(sample=self.test_sample)
+        return shared(limit=self.train_limit, sample=self.train_sample, holdout=self.holdout or 0.0)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe.
+
+    Attributes:
+        search: what `foreword tune` may change; it decides nothing about the run itself.
+    """
 
     name: str
     backbone: BackboneTable
@@ -151,6 +170,7 @@ class Recipe:
     data: DataTable
     method: Method
     training: TrainingSettings
+    search: Mapping[str, Values] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe, every default written out, as plain values without None.
@@ -171,7 +191,7 @@ class Recipe:
         return {} if start is None else {"start_from": str(Path(start).absolute())}
 
 
-SECTIONS = ("name", "backbone", "task", "data", "method", "training")
+SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 
 def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None) -> Recipe:
@@ -203,12 +223,13 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
         "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
         "training": _check(TrainingSettings, tables["training"], "training", mistakes),
     }
+    search = parse_search(tables["search"], mistakes)
     task, backbone = parts["task"], parts["backbone"]
     if isinstance(task, Task) and task.needs_language_model and not getattr(backbone, "language_model", True):
         mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
     if mistakes:
         raise RecipeError(mistakes, source)
-    return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+    return Recipe(name=raw.get("name", name), search=search, **parts)  # type: ignore[arg-type]  # no mistakes: none is None
 
 
 def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, Any]:
@@ -246,16 +267,26 @@ def _check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: 
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        mistakes.extend(_mistake(model, section, one) for one in error.errors())
+        mistakes.extend(mistakes_of(model, error, section))
         return None
 
 
+def mistakes_of(model: type[BaseModel], error: ValidationError, section: str = "") -> list[str]:
+    """What pydantic found, one sentence each with the dotted path.
+
+    Args:
+        model: what was checked.
+        error: what came of it.
+        section: path of the table that was checked.
+    """
+    return [_mistake(model, section, one) for one in error.errors()]
+
+
 def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
-    """One pydantic error as a sentence with the dotted path."""
     path = [str(step) for step in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return _unknown(path[-1], ".".join([section, *path[:-1]]), _fields(model, path[:-1]))
-    where = ".".join([section, *path])
+        return _unknown(path[-1], ".".join(filter(None, [section, *path[:-1]])), _fields(model, path[:-1]))
+    where = ".".join(filter(None, [section, *path]))
     if error["type"] == "missing":
         return f"{where}: is missing"
     said = error["msg"].removeprefix("Value error, ")
@@ -264,10 +295,12 @@ def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
 
 def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:
     """Names of the fields at ``path`` inside ``model``."""
+    at: Any = model
     for step in path:
-        inner = model.model_fields[step].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        fields = at.model_fields if isinstance(at, type) and issubclass(at, BaseModel) else {}
+        at = fields[step].annotation if step in fields else (*get_args(at), None)[get_origin(at) is dict]
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            model = at
     return tuple(model.model_fields)
 
 

@@ -76,8 +76,8 @@ def draw_chart(contest: Contest, tones: Mapping[str, int]) -> Chart:
     drawn = [run for run in contest.runs if run.curve]
     points = [point for run in drawn for point in run.curve]
     values = [point.value for point in points]
-    across = _axis(0, max(point.step for point in points), least=1, start=LEFT, end=RIGHT)
-    up = _axis(min(values), max(values), least=0.005, start=BOTTOM, end=TOP, outward=True)
+    across = axis(0, max(point.step for point in points), least=1, start=LEFT, end=RIGHT)
+    up = axis(min(values), max(values), least=0.005, start=BOTTOM, end=TOP, outward=True)
     lines = [
         Line(run.method, tones[run.method], run.is_prompt, _dots(run, across, up))
         for run in sorted(drawn, key=lambda run: run.is_prompt)
@@ -86,7 +86,7 @@ def draw_chart(contest: Contest, tones: Mapping[str, int]) -> Chart:
     return Chart(contest, across, up, decimals, tuple(lines), " ".join(map(_in_words, drawn)))
 
 
-def _axis(low: float, high: float, *, least: float, start: float, end: float, outward: bool = False) -> Axis:
+def axis(low: float, high: float, *, least: float, start: float, end: float, outward: bool = False) -> Axis:
     """An axis with about four steps of 1, 2 or 5 times a power of ten.
 
     Args:

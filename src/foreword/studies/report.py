@@ -6,24 +6,14 @@ The same input gives the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
-
-from foreword.errors import OutputError
 from foreword.studies.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_chart
+from foreword.studies.page import TONES, write_page
 from foreword.studies.results import Run, contests, headline
-from foreword.studies.wording import duration, method_name, metric_name, percent, share, size
-
-_TONES = 6
-"""How many colours, with a dash and a marker each, the template has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +95,9 @@ def write_report(
     """
     grouped = contests(runs)
     tones = _tones(runs)
-    page = _template().render(
+    write_page(
+        path,
+        "report.html.j2",
         title=title,
         intro=intro,
         headline=headline(runs),
@@ -115,20 +107,25 @@ def write_report(
         shown=_by_task(shown),
         label_tones=_label_tones(shown),
         facts=facts,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=RIGHT,
+        top=TOP,
+        bottom=BOTTOM,
     )
-    _write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))
 
 
 def _tones(runs: Sequence[Run]) -> dict[str, int]:
     """A colour for each method, the first for the one the page is about."""
     methods = dict.fromkeys(run.method for run in sorted(runs, key=lambda run: not run.is_prompt))
-    return {method: index % _TONES for index, method in enumerate(methods)}
+    return {method: index % TONES for index, method in enumerate(methods)}
 
 
 def _label_tones(shown: Sequence[Shown]) -> dict[str, int]:
     """A colour for each label, in order of appearance."""
     labels = dict.fromkeys(mark.label for one in shown for mark in one.marks)
-    return {label: index % _TONES for index, label in enumerate(labels)}
+    return {label: index % TONES for index, label in enumerate(labels)}
 
 
 def _by_task(shown: Sequence[Shown]) -> dict[str, list[Shown]]:
@@ -136,37 +133,3 @@ def _by_task(shown: Sequence[Shown]) -> dict[str, list[Shown]]:
     for one in shown:
         grouped.setdefault(one.task, []).append(one)
     return grouped
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "method": method_name,
-        "metric": metric_name,
-        "percent": percent,
-        "share": share,
-        "size": size,
-        "duration": duration,
-    }
-    environment.globals |= {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": RIGHT,
-        "top": TOP,
-        "bottom": BOTTOM,
-    }
-    source = files("foreword.studies").joinpath("report.html.j2").read_text("utf-8")
-    return environment.from_string(source)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)  # noqa: PTH105 - the one call that is atomic by contract
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise OutputError(f"cannot write the report {path}: {error.strerror}") from error

@@ -45,6 +45,11 @@ def percent(fraction: float) -> str:
     return f"{fraction:.1%}"
 
 
+def spread(mean: float, deviation: float | None) -> str:
+    """A mean score in percent, with its deviation where there is one."""
+    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
 def share(fraction: float) -> str:
     """A fraction as a percentage, with as many decimals as a small one needs."""
     if fraction >= 0.0995 or fraction == 0:

@@ -4,22 +4,18 @@ from typing import Any
 
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
+from foreword.tasks.multi_label import MultiLabel
+from foreword.tasks.multiple_choice import MultipleChoice
 from foreword.tasks.multirc import MultiRC
 from foreword.tasks.ner import NER
 from foreword.tasks.qa import QA
 from foreword.tasks.record import ReCoRD
+from foreword.tasks.regression import Regression
 from foreword.tasks.span_classification import SpanClassification
 
 TASKS: dict[str, type[Task[Any, Any]]] = {
     task.name: task
-    for task in (
-        Classification,
-        SpanClassification,
-        MultiRC,
-        ReCoRD,
-        NER,
-        QA,
-    )
+    for task in (Classification, SpanClassification, MultiLabel, MultipleChoice, MultiRC, ReCoRD, NER, QA, Regression)
 }
 
 __all__ = [
@@ -29,8 +25,11 @@ __all__ = [
     "Classification",
     "Columns",
     "Encoding",
+    "MultiLabel",
     "MultiRC",
+    "MultipleChoice",
     "ReCoRD",
+    "Regression",
     "SpanClassification",
     "Task",
 ]

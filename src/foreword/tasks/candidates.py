@@ -19,8 +19,8 @@ from foreword.data.examples import ChoiceQuestion, PassageExample
 from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import PooledHead, Vocabulary
-from foreword.tasks.base import Encoding, Task
-from foreword.tasks.pooled import Pooled
+from foreword.tasks.base import Encoding
+from foreword.tasks.texts import PooledTask
 
 _RIGHT = 1
 """Which of a row's two classes means that the statement is right."""
@@ -33,7 +33,7 @@ class CandidatesPrediction:
     probabilities: tuple[tuple[float, ...], ...]
 
 
-class CandidatesTask(Pooled, Task[PassageExample, CandidatesPrediction]):
+class CandidatesTask(PooledTask[PassageExample, CandidatesPrediction]):
     """A task with one record per passage; what its rows say is the same, what follows from it is not."""
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[PassageExample]:
@@ -90,7 +90,7 @@ class CandidatesTask(Pooled, Task[PassageExample, CandidatesPrediction]):
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> PooledHead:
         """A head with two outputs, wrong and right."""
         del vocabulary
-        return self.pooled_head(hidden_size, 2)
+        return self.pooled_head(hidden_size, 2, chooses_class=True)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over candidates; ``logits`` is ``(B, 2)``."""

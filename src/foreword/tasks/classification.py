@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
 from foreword.errors import BackboneError, TaskError
@@ -25,29 +24,24 @@ from foreword.heads import (
     Vocabulary,
     class_vectors,
 )
-from foreword.tasks.base import Columns, Encoding
+from foreword.tasks.base import Encoding
 from foreword.tasks.cloze import Cloze, check_words
-from foreword.tasks.labels import LabelTask
+from foreword.tasks.one_label import OneLabelTask
+from foreword.tasks.texts import TextColumns, encode_texts
 
 
-class ClassificationColumns(Columns):
+class ClassificationColumns(TextColumns):
     """Which fields hold what."""
 
-    text: str = "text"
-    """The text, or the first of a pair."""
-    pair: str | None = None
-    """The second text of a pair; none for single texts."""
     label: str = "label"
     """The label: any text, whole number or truth value."""
-    id: str = "id"
-    """A name for the example, if the data has one."""
 
 
-class Classification(LabelTask[TextExample]):
+class Classification(OneLabelTask[TextExample]):
     """One label per text, or per pair of texts."""
 
     name: ClassVar[str] = "classification"
-    summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, macro F1"
+    summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, F1"
 
     columns: ClassificationColumns = ClassificationColumns()
     """Names of the fields in the user's files."""
@@ -123,12 +117,7 @@ class Classification(LabelTask[TextExample]):
         return [self._example(number, record, labelled) for number, record in enumerate(records, first)]
 
     def _example(self, number: int, record: Record, labelled: bool) -> TextExample:
-        return TextExample(
-            id=str(record.get(self.columns.id, number)),
-            text=record.text(self.columns.text),
-            pair=None if self.columns.pair is None else record.text(self.columns.pair),
-            label=self.read_label(record, labelled=labelled),
-        )
+        return TextExample(**self.columns.texts(record, number), label=self.read_label(record, labelled=labelled))
 
     def with_labels_from(self, examples: Sequence[TextExample]) -> Self:
         """All labels that occur, sorted; numbers by value."""
@@ -145,11 +134,7 @@ class Classification(LabelTask[TextExample]):
         if (cloze := self._cloze) is not None:
             named = {"text": example.text} | ({} if example.pair is None else {"pair": example.pair})
             return cloze.encode(named, targets, tokenizer, max_length)
-        texts = (example.text,) if example.pair is None else (example.text, example.pair)
-        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
-        truncated = any(part.overflowing for part in encoded.encodings)
-        row = Encoded(input_ids=encoded["input_ids"], token_type_ids=encoded.get("token_type_ids"), targets=targets)
-        return Encoding((row,), "truncated" if truncated else None)
+        return encode_texts(example.texts, targets, tokenizer, max_length)
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output per label, out of pooled hidden states or of what a language model says in the template's gap.

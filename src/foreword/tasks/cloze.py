@@ -6,7 +6,6 @@ Language Inference', section 3 (pattern and verbalizer). The text is truncated, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,10 @@ from foreword.data.batching import Encoded
 from foreword.errors import TaskError
 from foreword.heads import Vocabulary
 from foreword.tasks.base import Encoding
+from foreword.tasks.labels import check_label
+from foreword.tasks.templates import FIELD, template_fields
 from foreword.tasks.truncation import longest_first
 
-_FIELD = re.compile(r"\{(\w*)\}")
 _FIELDS = ("text", "pair", "mask")
 _ANSWER = "mask"
 _PROBE = "x."
@@ -38,12 +38,7 @@ class Cloze:
     """
 
     def __init__(self, template: str) -> None:
-        found = [match[1] for match in _FIELD.finditer(template)]
-        for field in found:
-            if field not in _FIELDS:
-                raise ValueError(f"'{{{field}}}' is not one of {{text}}, {{pair}}, {{mask}}")
-            if found.count(field) > 1:
-                raise ValueError(f"'{{{field}}}' comes twice")
+        found = template_fields(template, _FIELDS)
         if "text" not in found:
             raise ValueError("expected {text} where the text goes")
         self.masked = _ANSWER in found
@@ -146,7 +141,7 @@ class Cloze:
         """The template with its fields filled in, and the characters of each of them."""
         filled, spans, end = "", {}, 0
         values = {**texts, _ANSWER: answer}
-        for match in _FIELD.finditer(self._template):
+        for match in FIELD.finditer(self._template):
             filled += self._template[end : match.start()]
             spans[match[1]] = (len(filled), len(filled) + len(values[match[1]]))
             filled += values[match[1]]
@@ -172,8 +167,8 @@ def check_words(words: Mapping[str, str], labels: Sequence[str] | None, *, every
     for label, word in words.items():
         if not word or word != word.strip():
             raise ValueError(f"the word of label '{label}' is {word!r}; expected one without white space around it")
-        if labels is not None and label not in labels:
-            raise ValueError(f"'{label}' is no label. Labels: {', '.join(labels)}")
+        if labels is not None:
+            check_label(label, labels)
     if every and (missing := [label for label in labels or () if label not in words]):
         raise ValueError(f"label '{missing[0]}' has no word")
 

@@ -15,24 +15,22 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from foreword.data.alignment import chars_to_tokens, without_space
 from foreword.data.batching import Encoded
-from foreword.data.examples import Span, SpansExample
+from foreword.data.examples import Span, SpansExample, Texts
 from foreword.data.marking import stretch_at, with_markers
 from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import Head, MarkedHead, Vocabulary
-from foreword.tasks.base import Columns, Encoding
-from foreword.tasks.labels import LabelTask
-from foreword.tasks.pooled import Pooled
+from foreword.tasks.base import Encoding
+from foreword.tasks.one_label import LabelPrediction, OneLabelTask
+from foreword.tasks.texts import PooledTask, TextColumns
 from foreword.tasks.truncation import longest_first
 
 
-class SpanColumns(Columns):
+class SpanColumns(TextColumns):
     """Which fields hold what; a dot leads into an object, as in 'target.span1_index'."""
 
-    text: str = "text"
-    """The text, or the first of a pair."""
-    pair: str | None = None
-    """The second text of a pair; none for single texts."""
+    label: str = "label"
+    """The label: any text, whole number or truth value."""
     start: tuple[str, ...] = Field(default=("start1", "start2"), min_length=1, max_length=2)
     """Per marked stretch (one or two), where it starts: a character, counted from 0. With a pair, the second stretch
     is in the second text."""
@@ -41,10 +39,6 @@ class SpanColumns(Columns):
     span: tuple[str, ...] = ()
     """Per stretch, its own text: then columns.start counts words, parted by white space, columns.end is not read,
     and the text must stand at that word."""
-    label: str = "label"
-    """The label: any text, whole number or truth value."""
-    id: str = "id"
-    """A name for the example, if the data has one."""
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -56,7 +50,7 @@ class SpanColumns(Columns):
         return self
 
 
-class SpanClassification(Pooled, LabelTask[SpansExample]):
+class SpanClassification(PooledTask[SpansExample, LabelPrediction], OneLabelTask[SpansExample]):
     """One label per text or pair, given one or two marked stretches in it."""
 
     name: ClassVar[str] = "span-classification"
@@ -90,16 +84,15 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
         return [self._example(number, record, labelled) for number, record in enumerate(records, first)]
 
     def _example(self, number: int, record: Record, labelled: bool) -> SpansExample:
-        columns = self.columns
-        texts = [record.text(columns.text), *([] if columns.pair is None else [record.text(columns.pair)])]
-        owners = [texts[min(stretch, len(texts) - 1)] for stretch in range(len(columns.start))]
+        columns, texts = self.columns, Texts(**self.columns.texts(record, number))
+        owners = [texts.texts[min(stretch, len(texts.texts) - 1)] for stretch in range(len(columns.start))]
         spans = tuple(_read_span(record, columns, stretch, owner) for stretch, owner in enumerate(owners))
         if columns.pair is None and len(set(spans)) < len(spans):
             raise record.error("both stretches are the same", field=columns.start[-1])
         return SpansExample(
-            id=str(record.get(columns.id, number)),
-            text=texts[0],
-            pair=None if columns.pair is None else texts[1],
+            id=texts.id,
+            text=texts.text,
+            pair=texts.pair,
             spans=spans,
             label=self.read_label(record, labelled=labelled),
         )
@@ -165,7 +158,7 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
         del vocabulary
         labels = len(self.labels or ())
         if self.marking == "marked":
-            return self.pooled_head(hidden_size, labels)
+            return self.pooled_head(hidden_size, labels, chooses_class=True)
         return MarkedHead(
             hidden_size,
             labels,

@@ -44,6 +44,12 @@ class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
         super().__init__(f"stopped after {step} steps{saved}")
 
 
+class Diverged(ForewordError):  # noqa: N818  an event, not a mistake
+    """The loss is no number any more."""
+
+    code = "training.diverged"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run came to. The model holds the best weights seen on dev.
@@ -94,8 +100,7 @@ class Trainer:
         self.accelerator = Accelerator()  # not told the precision: one process may train in several
         model.to(self.accelerator.device)
         model.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
-        if settings.gradient_checkpointing:
-            model.backbone.gradient_checkpointing()
+        model.backbone.gradient_checkpointing(settings.gradient_checkpointing)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -133,6 +138,8 @@ class Trainer:
 
         Raises:
             Interrupted: on SIGINT or SIGTERM, after the state was saved.
+            Diverged: the loss is no number any more.
+            Exception: whatever the tracker raised to end the run.
         """
         start = {"steps": self.total_steps, "rows": len(self.train.rows), "resumed_at": self.progress.step}
         self.tracker.event("start", self.progress.step, start)
@@ -198,7 +205,7 @@ class Trainer:
             total += loss.item()
             tokens += int(batch.attention_mask.sum())
         if not math.isfinite(total):
-            raise ForewordError(
+            raise Diverged(
                 f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
                 "training.precision = 'float32'"
             )

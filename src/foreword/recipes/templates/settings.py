@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -55,6 +55,8 @@ def toml_value(value: Any) -> str:
     """A value as TOML writes it, on one line."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{toml_value(str(key))} = {toml_value(inner)}' for key, inner in value.items())} }}"
     return tomli_w.dumps({"value": value}).removeprefix("value = ").strip()
 
 
