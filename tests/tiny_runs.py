@@ -20,6 +20,7 @@ from foreword.tasks import (
     MultiLabel,
     MultipleChoice,
     MultiRC,
+    Probing,
     ReCoRD,
     Regression,
     SpanClassification,
@@ -70,6 +71,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "choices": [*choices[:right], "the letter", *choices[right:]],
             "label": right,
         },
+        "probing": {"sub_label": text, "obj_label": place},
     }[name]
 
 
@@ -85,6 +87,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "regression": Regression(mean=0, deviation=2, dropout=0),
     "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
     "multiple-choice": MultipleChoice(dropout=0),
+    "probing": Probing(labels=("Germany", "London"), template="{subject} {mask}"),
 }
 
 
@@ -127,9 +130,10 @@ def tiny_trainer(
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
     task = TASKS[task] if isinstance(task, str) else task
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
-    backbone = tiny_backbone(family)
+    backbone = tiny_backbone(family, language_model=task.needs_language_model)
     torch.manual_seed(chosen.seed)
-    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.build_head(backbone.hidden_size))
+    head = task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
     return Trainer(
         model,
         task,
