@@ -57,6 +57,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "multi-label": fw.MultiLabel(),
     "multiple-choice": fw.MultipleChoice(),
     "srl": fw.SRL(head_width=8),
+    "probing": fw.Probing(labels=("london", "germany", "it"), template="{subject} {mask}"),
 }
 
 _ROWS = [
@@ -85,6 +86,7 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
             "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
             "srl": ({"tokens": words, "predicate": 2}, {"tags": tags}),
+            "probing": ({"sub_label": text}, {"obj_label": ("London", "Germany")[number % 2]}),
         }[task]
         items.append(item | gold if labelled else item)
     return items
@@ -110,12 +112,21 @@ def _gaps(words: list[str], labelled: bool) -> dict[str, Any]:
     return {"passage": {"text": text, "entities": [{"start": 0, "end": len(words[0]) - 1}, last, last]}, "qas": queries}
 
 
+PAIRS = [(task, method) for task in TASKS for method in METHODS if (task, method) != ("probing", "head-only")]
+"""Every task with every method that has something to train in it."""
+
+
+def backbone_for(task: str) -> Backbone:
+    """A tiny BERT, with its language model where the task needs one."""
+    return tiny_backbone(language_model=TASKS[task].needs_language_model)
+
+
 def train_tiny(task: str, method: str, backbone: Backbone | None = None, **training: Any) -> TrainedRun:
     """Two steps of training; not enough to learn, enough to move every number."""
     settings = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-2, **training}
     data = records(task)
     return fw.train(
-        backbone or tiny_backbone(), METHODS[method], TASKS[task], train=data, dev=data, progress=False, **settings
+        backbone or backbone_for(task), METHODS[method], TASKS[task], train=data, dev=data, progress=False, **settings
     )
 
 

@@ -21,6 +21,7 @@ from foreword.tasks import (
     MultiLabel,
     MultipleChoice,
     MultiRC,
+    Probing,
     ReCoRD,
     Regression,
     SpanClassification,
@@ -48,11 +49,11 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
     text, right = " ".join(words), len(words) % 2
-    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     at = text.index(place)
     question = {"question": "Is it good?", "answers": [{"text": place, "label": int(place == "London")}]}
     query = {"query": "It is in @placeholder.", "answers": [{"text": place}]}
     entity = {"start": at, "end": at + len(place) - 1}
+    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
         "span-classification": {"text": text, "start": 0, "end": at - 1, "label": place},
@@ -72,6 +73,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "label": right,
         },
         "srl": {"tokens": words, "predicate": tags.index("O"), "tags": tags},
+        "probing": {"sub_label": text, "obj_label": place},
     }[name]
 
 
@@ -88,6 +90,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
     "multiple-choice": MultipleChoice(dropout=0),
     "srl": SRL(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
+    "probing": Probing(labels=("Germany", "London"), template="{subject} {mask}"),
 }
 
 
@@ -130,9 +133,10 @@ def tiny_trainer(
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
     task = TASKS[task] if isinstance(task, str) else task
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
-    backbone = tiny_backbone(family)
+    backbone = tiny_backbone(family, language_model=task.needs_language_model)
     torch.manual_seed(chosen.seed)
-    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.build_head(backbone.hidden_size))
+    head = task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
     return Trainer(
         model,
         task,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +18,27 @@ import pytest
 
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
+from foreword.tasks import TASKS, WritingTask
 from tiny import tiny_backbone_folder
-from tiny_artifacts import TASKS, records
+from tiny_artifacts import records
 
 ROOT = Path(__file__).parents[2]
 DATA = {
-    **{task: (f"{task}-train.jsonl", f"{task}-dev.jsonl") for task in TASKS},
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
     "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
     "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
     "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "span-classification": ("words-train.jsonl", "words-dev.jsonl"),
+    "multirc": ("answers-train.jsonl", "answers-dev.jsonl"),
     "srl": ("visits-train.props", "visits-dev.props"),
+    "record": ("gaps-train.jsonl", "gaps-dev.jsonl"),
+    "generation": ("written-train.jsonl", "written-dev.jsonl"),
+    "text-to-text": ("tickets-train.jsonl", "tickets-dev.jsonl"),
+    "probing": ("facts.jsonl", "facts.jsonl"),
 }
+FACTS = [{"sub_label": who, "obj_label": where} for who in ("Anna", "Peter") for where in ("London", "Germany")]
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
 
@@ -47,15 +55,22 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
+        self.writer = tiny_backbone_folder("gpt2", folder / "gpt2", language_model=True)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
         for name, count in zip(DATA["srl"], (24, 12), strict=True):
             write_propositions(folder / "data" / name, count)
         for side in ("train", "dev"):
             self._retell(side)
-            for task in TASKS:
-                if not self.data(task, side).exists():  # neither made above nor out of what was
-                    self._write(task, side, records(task))
+            for task in ("span-classification", "multirc", "record"):
+                self._write(task, side, records(task))
+            self._write("probing", side, FACTS)
+
+    def backbone_of(self, task: str) -> Path:
+        if not TASKS[task]().needs_language_model:
+            return self.backbone
+        return self.writer if issubclass(TASKS[task], WritingTask) else self.language_model
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
@@ -73,14 +88,16 @@ class Place:
             ),
         ):
             self._write(task, side, [{"text": text} | more for text, more in zip(texts, fields, strict=True)])
+        self._write("generation", side, [{"source": t["text"], "target": ["It is", t["label"]]} for t in tickets])
 
-    def _write(self, task: str, side: str, items: list[dict[str, Any]]) -> None:
+    def _write(self, task: str, side: str, items: Sequence[Mapping[str, Any]]) -> None:
         self.data(task, side).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
 
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"
+        speaks = str(TASKS[task]().needs_language_model).lower()
         path.write_text(
-            f'[backbone]\nname = "{self.backbone}"\n[task]\ntype = "{task}"\n'
+            f'[backbone]\nname = "{self.backbone_of(task)}"\nlanguage_model = {speaks}\n[task]\ntype = "{task}"\n'
             f'[data]\ntrain = "{self.data(task, "train")}"\ndev = "{self.data(task, "dev")}"\n'
             "[method]\nprompt_length = 4\n[training]\nepochs = 1\n"
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foreword.data.nested import Node
+from foreword.data.nodes import Node
 from foreword.errors import DataError
 
 _NOTHING = object()

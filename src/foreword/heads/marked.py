@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foreword.heads.base import Head
-from foreword.heads.pooled import Pooling, classifier, mean, pool
+from foreword.heads.pooled import Pooling, mean, perceptron, pool
 
 
 class MarkedHead(Head):
@@ -31,7 +31,7 @@ class MarkedHead(Head):
         super().__init__()
         self.stretches, self.pooling = stretches, pooling
         width = (1 + stretches) * hidden_size
-        self.layers = classifier(width, hidden_size, labels, hidden_layer=hidden_layer, dropout=dropout)
+        self.layers = perceptron(width, hidden_size, labels, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``; ``marks`` holds every stretch in every row."""

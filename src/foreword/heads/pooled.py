@@ -40,7 +40,7 @@ class PooledHead(Head):
         super().__init__()
         self.class_axis = -1 if chooses_class else None
         self.pooling = pooling
-        self.layers = classifier(hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
+        self.layers = perceptron(hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``."""
@@ -59,15 +59,15 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return mean(hidden, mask)
 
 
-def classifier(width: int, inner: int, outputs: int, *, hidden_layer: bool, dropout: float) -> nn.Sequential:
-    """From vectors of ``width`` to logits, with a tanh layer of width ``inner`` in between if wanted."""
-    layers: list[nn.Module] = [nn.Dropout(dropout)]
-    if hidden_layer:
-        layers += [nn.Linear(width, inner), nn.Tanh(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(inner if hidden_layer else width, outputs))
-
-
 def mean(hidden: Tensor, chosen: Tensor) -> Tensor:
     """Mean over the positions that are not 0 in ``chosen`` ``(B, T)``, ``(B, D)``; 0 where there are none."""
     weights = chosen.to(hidden.dtype)[:, :, None]
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def perceptron(width: int, inner: int, outputs: int, *, hidden_layer: bool, dropout: float) -> nn.Sequential:
+    """A linear layer from ``width``, or one behind a tanh layer of width ``inner``; dropout before each."""
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden_layer:
+        layers += [nn.Linear(width, inner), nn.Tanh(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(inner if hidden_layer else width, outputs))

@@ -13,7 +13,7 @@ from typing import Any
 
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
-from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.recipes.schema import PATHS, Recipe, parse_recipe, parse_task
 from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
 
@@ -171,7 +171,7 @@ def _value(text: str) -> Any:
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
-    """Make data files and the artifact to start from relative to the recipe, and fill in environment variables."""
+    """Make files and the artifact to start from relative to the recipe, and fill in environment variables."""
     data = raw.get("data")
     mistakes: list[str] = []
     if isinstance(data, dict):
@@ -186,9 +186,10 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
         backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
-    training = raw.get("training")
-    if isinstance(training, dict) and isinstance(start := training.get("start_from"), str):
-        training["start_from"] = _path(start, folder, "training.start_from", mistakes)
+    for section, key in PATHS:
+        table = raw.get(section)
+        if isinstance(table, dict) and isinstance(value := table.get(key), str):
+            table[key] = _path(value, folder, f"{section}.{key}", mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
 

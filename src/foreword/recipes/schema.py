@@ -70,7 +70,8 @@ class DataTable(Table):
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, props, srl-lines, squad or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, props, srl-lines, squad, mrqa, e2e, webnlg, dart or datasets; 'auto' goes by the file's
+    name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1
@@ -177,20 +178,21 @@ class Recipe:
 
         Files are absolute, so that it means the same from every folder.
         """
-        tables = {
+        tables: dict[str, dict[str, Any]] = {
             "backbone": self.backbone.model_dump(mode="json", exclude_none=True),
             "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
             "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
             "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
-            "training": self.training.model_dump(mode="json", exclude_none=True) | self._absolute_start(),
+            "training": self.training.model_dump(mode="json", exclude_none=True),
         }
+        for section, key in PATHS:
+            if key in tables[section]:
+                tables[section][key] = str(Path(tables[section][key]).absolute())
         return {"name": self.name, **tables}
 
-    def _absolute_start(self) -> dict[str, str]:
-        start = self.training.start_from
-        return {} if start is None else {"start_from": str(Path(start).absolute())}
 
-
+PATHS = (("training", "start_from"), ("task", "vocabulary"))
+"""Section and key of the paths outside ``[data]``."""
 SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 

@@ -14,13 +14,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.errors import BackboneError, TaskError
+from foreword.errors import TaskError
 from foreword.heads import Head, LearnedVerbalizerHead, VerbalizerHead, Vocabulary, class_vectors
-from foreword.metrics.classification import Main, classification_scores, parts_of
-from foreword.metrics.scores import Scores
 from foreword.tasks.base import Encoding
 from foreword.tasks.cloze import Cloze, check_words
-from foreword.tasks.labels import LabelPrediction, LabelTask, check_label
+from foreword.tasks.labels import LabelTask
 from foreword.tasks.pooled import Pooled
 from foreword.tasks.texts import encode_texts
 
@@ -83,11 +81,6 @@ class Classification(Pooled, _Reading):
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, F1"
 
-    positive: str | None = None
-    """The label that counts as found, such as '1' for paraphrases: adds its own F1 to the scores."""
-    main: Main = "accuracy"
-    """The score to select the best weights by; 'f1' is that of the positive label, 'and' the mean of two scores."""
-
     @field_validator("pooling", "hidden_layer", "dropout")
     @classmethod
     def _has_a_meaning(cls, value: Any, info: ValidationInfo) -> Any:
@@ -96,20 +89,6 @@ class Classification(Pooled, _Reading):
         if idle and value != cls.model_fields[name].default:
             raise ValueError(f"has no meaning with head = '{head}'; leave it out")
         return value
-
-    @field_validator("positive")
-    @classmethod
-    def _positive_is_a_label(cls, positive: str | None, info: ValidationInfo) -> str | None:
-        if positive is not None and info.data.get("labels") is not None:
-            check_label(positive, info.data["labels"])
-        return positive
-
-    @field_validator("main")
-    @classmethod
-    def _main_is_there(cls, main: Main, info: ValidationInfo) -> Main:
-        if "f1" in parts_of(main) and info.data.get("positive", "") is None:
-            raise ValueError("needs task.positive, the label whose F1 is meant")
-        return main
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[TextExample]:
         """One example per record."""
@@ -126,11 +105,6 @@ class Classification(Pooled, _Reading):
             check_words(self.verbalizer or {}, found.labels, every=self.head == "verbalizer")
         except ValueError as error:
             raise TaskError(f"task.verbalizer: {error}") from error
-        try:
-            if self.positive is not None:
-                check_label(self.positive, found.labels or ())
-        except ValueError as error:
-            raise TaskError(f"task.positive: {error}") from error
         return found
 
     def encode(self, example: TextExample, tokenizer: Any, max_length: int) -> Encoding:
@@ -151,19 +125,9 @@ class Classification(Pooled, _Reading):
         labels, cloze = self.labels or (), self.cloze
         if cloze is None:
             return self.pooled_head(hidden_size, len(labels))
-        if vocabulary is None or not vocabulary.language_model:
-            raise BackboneError(
-                f"{'this backbone' if vocabulary is None else vocabulary.name}: task.head = '{self.head}' needs its "
-                "language model. Set language_model = true in [backbone], or load_backbone(..., language_model=True)"
-            )
-        cloze.check_backbone(vocabulary)
-        answers = cloze.answers(self.verbalizer or {}, vocabulary.tokenizer)
+        model = cloze.check_backbone(vocabulary, f"task.head = '{self.head}'")
+        answers = cloze.answers(self.verbalizer or {}, model.tokenizer)
         if self.head == "verbalizer":
             return VerbalizerHead([answers[label] for label in labels])
-        start = class_vectors([answers.get(label) for label in labels], vocabulary.output_embeddings)
+        start = class_vectors([answers.get(label) for label in labels], model.output_embeddings)
         return LearnedVerbalizerHead(start, dropout=self.dropout)
-
-    def score(self, examples: Sequence[TextExample], predictions: Sequence[LabelPrediction]) -> Scores:
-        """Accuracy and F1."""
-        gold, found = [e.label or "" for e in examples], [p.label for p in predictions]
-        return classification_scores(gold, found, positive=self.positive, main=self.main)

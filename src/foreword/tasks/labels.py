@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import torch
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.metrics.classification import classification_scores
+from foreword.errors import TaskError
+from foreword.metrics.classification import Main, classification_scores, parts_of
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Task
 from foreword.tasks.texts import TextColumns
@@ -40,6 +42,24 @@ class LabelTask(Task[LabelledT, LabelPrediction]):
 
     columns: LabelColumns = LabelColumns()
     """Names of the fields in the user's files."""
+    positive: str | None = None
+    """The label that counts as found, such as '1' for paraphrases: adds its own F1 to the scores."""
+    main: Main = "accuracy"
+    """The score to select the best weights by; 'f1' is that of the positive label, 'and' the mean of two scores."""
+
+    @field_validator("positive")
+    @classmethod
+    def _positive_is_a_label(cls, positive: str | None, info: ValidationInfo) -> str | None:
+        if positive is not None and info.data.get("labels") is not None:
+            check_label(positive, info.data["labels"])
+        return positive
+
+    @field_validator("main")
+    @classmethod
+    def _main_is_there(cls, main: Main, info: ValidationInfo) -> Main:
+        if "f1" in parts_of(main) and info.data.get("positive", "") is None:
+            raise ValueError("needs task.positive, the label whose F1 is meant")
+        return main
 
     def read_label(self, record: Record, *, labelled: bool) -> str | None:
         """The label of a record; None where it has none and need not.
@@ -63,10 +83,16 @@ class LabelTask(Task[LabelledT, LabelPrediction]):
         return {"label": known.index(label)} if label is not None and label in known else {}
 
     def with_labels_from(self, examples: Sequence[LabelledT]) -> Self:
-        """All labels that occur, sorted; numbers by value."""
+        """All labels that occur, sorted; numbers by value.
+
+        Raises:
+            TaskError: the positive label is none of them.
+        """
         if self.labels is not None:
             return self
         labels = in_order(example.label for example in examples if example.label is not None)
+        if self.positive is not None and self.positive not in labels:
+            raise TaskError(f"task.positive: '{self.positive}' is no label. Labels: {', '.join(labels)}")
         return self.model_copy(update={"labels": labels})
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[LabelledT]) -> None:
@@ -86,8 +112,9 @@ class LabelTask(Task[LabelledT, LabelPrediction]):
         return LabelPrediction(max(named, key=named.__getitem__), named)
 
     def score(self, examples: Sequence[LabelledT], predictions: Sequence[LabelPrediction]) -> Scores:
-        """Accuracy and macro F1, with the share of the most frequent label beside them."""
-        return classification_scores([e.label or "" for e in examples], [p.label for p in predictions])
+        """Accuracy and F1."""
+        gold, found = [e.label or "" for e in examples], [p.label for p in predictions]
+        return classification_scores(gold, found, positive=self.positive, main=self.main)
 
     def to_json(self, example: LabelledT, prediction: LabelPrediction) -> dict[str, Any]:
         """Label, its probability, and those of all labels."""

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from foreword.data.examples import ChoiceQuestion, PassageExample
-from foreword.data.nested import Node
+from foreword.data.nodes import Node
 from foreword.data.records import Record
 from foreword.metrics.qa import answer_scores
 from foreword.metrics.scores import Scores

@@ -83,7 +83,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
         return [(record, self._sentence(number, record, labelled, scheme)) for number, record in enumerate(kept, first)]
 
     def _scheme_of(self, records: Sequence[Record]) -> str:
-        candidates = [record.fields.get(self.columns.tags) for record in records]
+        candidates = [record.get(self.columns.tags) for record in records]
         sequences = [tags for tags in candidates if _is_texts(tags)]
         try:
             return detect_scheme(sequences)
@@ -91,8 +91,8 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
             return "IOB2"  # the strict reading below then points at the first bad line
 
     def _sentence(self, number: int, record: Record, labelled: bool, scheme: str) -> WordsExample:
-        id_ = str(record.fields.get(self.columns.id, number))
-        if self.columns.tokens not in record.fields and self.columns.text in record.fields and not labelled:
+        id_ = str(record.get(self.columns.id, number))
+        if not record.has(self.columns.tokens) and record.has(self.columns.text) and not labelled:
             text = record.text(self.columns.text)
             return WordsExample(id=id_, text=text, words=word_spans(text))
         tokens = record.value(self.columns.tokens)
@@ -100,7 +100,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
             raise record.error("expected a list of words that are not empty", field=self.columns.tokens)
         text, words = _join(tokens)
         entities = None
-        if labelled or self.columns.tags in record.fields:
+        if labelled or record.has(self.columns.tags):
             entities = self._entities(record, len(words), scheme)
         return WordsExample(id=id_, text=text, words=words, entities=entities)
 
@@ -113,7 +113,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
         except TagError as error:
             if self.invalid_tags == "repair":
                 return repair_entities(tags)
-            lines = record.fields.get("lines")
+            lines = record.get("lines")
             at = Record(record.fields, record.file, lines[error.index]) if lines else record
             raise at.error(
                 str(error),

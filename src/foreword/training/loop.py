@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foreword.data.batching import IGNORED, Batch, bucketed_batches, collate, padding_ratio
+from foreword.data.batching import Batch, bucketed_batches, collate, padding_ratio
 from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
 from foreword.inference.forward import predict_encoded
@@ -195,7 +195,7 @@ class Trainer:
             group["lr"] = rate * factor
         batches = [self._collate(indices) for indices in parts]
         # Means over the parts are weighted by the targets in them, so that parts make no difference.
-        counts = [sum(int((t != IGNORED).sum()) for t in batch.targets.values()) for batch in batches]
+        counts = [self.task.weight(batch.targets) for batch in batches]
         total, tokens = 0.0, 0
         for batch, count in zip(batches, counts, strict=True):
             with self._precision():
@@ -238,9 +238,13 @@ class Trainer:
         }
         self.tracker.event("step", progress.step, values)
 
-    def evaluate(self) -> tuple[Task[Any, Any], Scores, list[Any]]:
-        """Score the model as it is on dev, with what the task chooses there."""
-        predictions = self._predict(self.dev)
+    def evaluate(self, *, selecting: bool = False) -> tuple[Task[Any, Any], Scores, list[Any]]:
+        """Score the model as it is on dev, with what the task chooses there.
+
+        Args:
+            selecting: whether only what weights are selected by is wanted.
+        """
+        predictions = self._predict(self.dev, selecting=selecting)
         task = self.task.settle(self.dev.examples, predictions)
         return task, task.score(self.dev.examples, predictions), predictions
 
@@ -248,13 +252,14 @@ class Trainer:
         """Score the model as it is on other examples, with what ``task`` has chosen on dev."""
         return task.score(encoded.examples, self._predict(encoded))
 
-    def _predict(self, encoded: EncodedSet) -> list[Any]:
-        return predict_encoded(self.model, self.task, encoded, bf16=self.settings.precision == "bf16")
+    def _predict(self, encoded: EncodedSet, *, selecting: bool = False) -> list[Any]:
+        bf16 = self.settings.precision == "bf16"
+        return predict_encoded(self.model, self.task, encoded, bf16=bf16, selecting=selecting)
 
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         began = time.perf_counter()
-        _, scores, _ = self.evaluate()
+        _, scores, _ = self.evaluate(selecting=True)
         progress.seconds += time.perf_counter() - began
         better = progress.best_value is None or scores.main_value > progress.best_value
         if better:

@@ -95,17 +95,23 @@ def prepare(
     """
     start_from = None if settings.start_from is None else prompt_to_start_from(settings.start_from, backbone)
     train_examples = task.read(train.records(), labelled=True)
-    task = task.with_labels_from(train_examples)
+    task = task.with_labels_from(train_examples).with_vocabulary(backbone)
     sources = {"train": train, "dev": dev} | ({} if test is None else {"test": test})
     examples = {side: train_examples if side == "train" else _checked(task, sources[side]) for side in sources}
     for side, found in examples.items():
         if not found:
-            raise DataError(f"no {side} examples", file=", ".join(sources[side].files) or None)
+            raise DataError(f"no {side} examples", file=_names(sources[side]))
     task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before all texts are read
     encoded = {
         side: encode_examples(task, found, backbone, settings.max_length, reserved=reserved)
         for side, found in examples.items()
     }
+    for side, one in encoded.items():
+        if not one.rows:
+            notes = ", ".join(one.notes)
+            raise DataError(
+                f"no {side} examples are left: all {len(one.examples)} are {notes}", file=_names(sources[side])
+            )
     entries = {
         side: DataEntry(
             files=sources[side].digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes)
@@ -113,6 +119,10 @@ def prepare(
         for side, one in encoded.items()
     }
     return Prepared(task, encoded["train"], encoded["dev"], entries, start_from, encoded.get("test"))
+
+
+def _names(source: Source) -> str | None:
+    return ", ".join(source.files) or None
 
 
 def _checked(task: Task[Any, Any], source: Source) -> list[Any]:
@@ -271,11 +281,12 @@ def _component(settings: Task[Any, Any] | Method) -> Component:
 
 def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe with its files by name alone: where they lay is nobody's business in a published artifact."""
-    plain = dict(recipe)
-    data, training = recipe.get("data", {}), recipe.get("training", {})
+    plain, data = dict(recipe), recipe.get("data", {})
     names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev", "test") if side in data}
     if names:
         plain["data"] = {**data, **names}
-    if training.get("start_from") is not None:
-        plain["training"] = {**training, "start_from": Path(training["start_from"]).name}
+    for section, key in (("training", "start_from"), ("task", "vocabulary")):
+        table = recipe.get(section, {})
+        if table.get(key) is not None:
+            plain[section] = {**table, key: Path(table[key]).name}
     return plain

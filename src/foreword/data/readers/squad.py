@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from foreword.data.nested import Node
-from foreword.data.readers.base import ReadOptions, parse_json, read_text
+from foreword.data.nodes import Node
+from foreword.data.readers.base import ReadOptions, read_json
 from foreword.data.records import Record
-from foreword.errors import DataError
 
 _HINT = "SQuAD files look like data[].paragraphs[].qas[]"
 
@@ -28,7 +26,7 @@ def read_squad(file: str, options: ReadOptions) -> Iterator[Record]:
     """
     del options
     number = 0
-    root = Node(_load(file), "", file, hint=_HINT)
+    root = Node(read_json(file), "", file, hint=_HINT)
     for article in root.expect(dict).get("data").each():
         for paragraph in article.expect(dict).get("paragraphs").each():
             context = paragraph.expect(dict).get("context").expect(str).value
@@ -55,13 +53,3 @@ def _answer(answer: Node) -> dict[str, Any]:
     if start.value < 0:
         raise start.error(f"expected an offset, found {start.value}")
     return {"text": text.value, "answer_start": start.value}
-
-
-def _load(file: str) -> Any:
-    try:
-        return parse_json(read_text(file))
-    except json.JSONDecodeError as error:
-        message = f"not valid JSON ({error.msg}, column {error.colno})"
-        raise DataError(message, file=file, line=error.lineno) from error
-    except ValueError as error:
-        raise DataError(f"not valid JSON ({error})", file=file) from error
