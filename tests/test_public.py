@@ -30,6 +30,7 @@ NAMES = [
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "Mixing",
     "MixtureOfPrompts",
     "MultiLabel",
     "MultiRC",
@@ -55,6 +56,7 @@ NAMES = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_together",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ from foreword.tasks import (
     SpanClassification,
     Task,
 )
-from foreword.training.loop import Trainer
+from foreword.training.lanes import Lane
+from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
 
@@ -119,6 +121,34 @@ class Recorder:
         return [values for found, _, values in self.events if found == kind]
 
 
+class TinyTrainer(Trainer):
+    """A trainer of one task, with short names for what it has."""
+
+    @property
+    def model(self) -> PromptedModel:
+        return self.lanes[0].model
+
+    @property
+    def task(self) -> Task[Any, Any]:
+        return self.lanes[0].task
+
+    @property
+    def train(self) -> EncodedSet:
+        return self.lanes[0].train
+
+    @property
+    def dev(self) -> EncodedSet:
+        return self.lanes[0].dev
+
+    @dev.setter
+    def dev(self, encoded: EncodedSet) -> None:
+        self.lanes[0] = replace(self.lanes[0], dev=encoded)
+
+    def fit(self) -> Outcome:
+        (outcome,) = super().fit().values()
+        return outcome
+
+
 def tiny_trainer(
     *,
     task: Task[Any, Any] | str = "classification",
@@ -129,7 +159,7 @@ def tiny_trainer(
     checkpoint: Any = None,
     recipe: str = "tiny",
     **settings: Any,
-) -> Trainer:
+) -> TinyTrainer:
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
     task = TASKS[task] if isinstance(task, str) else task
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
@@ -137,13 +167,5 @@ def tiny_trainer(
     torch.manual_seed(chosen.seed)
     head = task.build_head(backbone.hidden_size, backbone)
     model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
-    return Trainer(
-        model,
-        task,
-        chosen,
-        train=tiny_data(task, backbone, rows),
-        dev=tiny_data(task, backbone, 8),
-        tracker=tracker or Recorder(),
-        checkpoint=checkpoint,
-        recipe=recipe,
-    )
+    lane = Lane(task.name, model, task, tiny_data(task, backbone, rows), tiny_data(task, backbone, 8))
+    return TinyTrainer([lane], chosen, tracker=tracker or Recorder(), checkpoint=checkpoint, recipe=recipe)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foreword.errors import ForewordError
 
 if TYPE_CHECKING:
-    from foreword.api import train
+    from foreword.api import train, train_together
     from foreword.backbones import Backbone, load_backbone
     from foreword.inference.mixed import MixedPredictor
     from foreword.inference.predictor import Predictor, load
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         SpanClassification,
         TextToText,
     )
+    from foreword.training.mixing import Mixing
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "Mixing",
     "MixtureOfPrompts",
     "MultiLabel",
     "MultiRC",
@@ -87,10 +89,11 @@ __all__ = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_together",
 ]
 
 _HOMES = {
-    "foreword.api": ("train",),
+    "foreword.api": ("train", "train_together"),
     "foreword.backbones": ("Backbone", "load_backbone"),
     "foreword.inference.mixed": ("MixedPredictor",),
     "foreword.inference.predictor": ("Predictor", "load"),
@@ -126,6 +129,7 @@ _HOMES = {
         "SpanClassification",
         "TextToText",
     ),
+    "foreword.training.mixing": ("Mixing",),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

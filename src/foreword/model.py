@@ -92,6 +92,10 @@ class PromptedModel(nn.Module):
         with self.adapted():
             return generate(self.backbone, batch.input_ids, batch.attention_mask, injection, **settings)
 
+    def sibling(self, head: Head) -> PromptedModel:
+        """A model of another task that shares everything with this one but the head; no weights of the backbone."""
+        return PromptedModel(self.backbone, self.method, head, self.prompt, attachment=self.attachment)
+
     def adapted(self) -> AbstractContextManager[None]:
         """While it lasts, the backbone computes as this model has changed it; whatever runs it does so inside.
 
@@ -151,6 +155,49 @@ class PromptedModel(nn.Module):
             raise RuntimeError(f"tuned weights of other names: {sorted(weights.keys() ^ tuned.keys())[:3]}")
         for name, weight in tuned.items():
             weight.copy_(weights[name])
+
+
+class MultiTaskModel:
+    """Models that share a backbone and all that is trained on it, but for a head each.
+
+    Args:
+        models: task name -> model, all but the first made by `PromptedModel.sibling`. There may be one alone.
+    """
+
+    def __init__(self, models: Mapping[str, PromptedModel]) -> None:
+        self.models = dict(models)
+        first = next(iter(self.models.values()))
+        self.backbone, self.method = first.backbone, first.method
+
+    def to(self, device: torch.device) -> None:
+        """Move everything that is trained, and the backbone."""
+        for model in self.models.values():
+            model.to(device)
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter that is trained, once, with its part's name in front."""
+        seen: set[nn.Parameter] = set()
+        for model in self.models.values():
+            fresh = [(name, parameter) for name, parameter in model.trainable() if parameter not in seen]
+            seen.update(parameter for _, parameter in fresh)
+            yield from fresh
+
+    def state(self) -> dict[str, Tensor]:
+        """What `PromptedModel.state` gives, heads under the name of their task."""
+        return {
+            f"{task}/{name}" if name.startswith("head.") else name: tensor
+            for task, model in self.models.items()
+            for name, tensor in model.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        for task, model in self.models.items():
+            model.load_state({name.removeprefix(f"{task}/"): tensor for name, tensor in state.items()})
 
 
 def head_logits(

@@ -150,7 +150,7 @@ def test_help_is_fast_and_teaches(place):
 
 
 def test_an_unexpected_error_asks_for_a_report(place, monkeypatch):
-    monkeypatch.setattr("foreword.recipes.load_recipe", Mock(side_effect=IndexError("list index out of range")))
+    monkeypatch.setattr("foreword.recipes.load_any_recipe", Mock(side_effect=IndexError("list index out of range")))
     result = place.run("train", "x.toml")
     assert result.code == 1
     assert "IndexError: list index out of range" in result.err

@@ -119,6 +119,7 @@ def _training_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("steps", f"{training.steps:,}, the best after {training.best_step:,}"),
         ("seconds", f"{training.seconds:.1f}"),
         ("seed", str(training.seed)),
+        *([("together with", ", ".join(others))] if (others := manifest.recipe.get("together")) else []),
         *_settings_rows(manifest),
     ]
 

@@ -111,7 +111,7 @@ class Search:
 
         space = narrowed(default_space(recipe.method, _depth(backbone)), recipe, plan.names)
         self.space, self.notes = fitting(space, self._base, check)
-        digest = run_digest(self._base.to_dict(), prepared, backbone)
+        digest = run_digest(self._base.to_dict(), {recipe.task.name: prepared}, backbone)
         _open_folder(output, self._identity(digest))
         self._journal = Journal(output / JOURNAL, pruner=plan.pruner, seed=plan.seed)
 
