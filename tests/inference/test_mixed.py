@@ -88,6 +88,18 @@ def test_answers_are_those_of_each_task_alone(kinds):
         assert_same([answer for answer in mixed if answer["task"] == task], single)
 
 
+@pytest.mark.parametrize("kinds", [KINDS, {"classification": "mixture", "ner": "ptuning-v2"}])
+def test_heads_of_one_layer_and_of_all_share_a_batch(kinds):
+    backbone = tiny_backbone()
+    predictor = fw.MixedPredictor(backbone, artifacts_of(kinds))
+    assert {artifact.task.layers for artifact in predictor.artifacts.values()} == {"last", "all"}
+    mixed = predictor.predict(interleaved(kinds))
+    for task, method in kinds.items():
+        predictor = fw.load(tiny_artifact(task, method), backbone)
+        for item, answer in zip(records(task, labelled=False), (a for a in mixed if a["task"] == task), strict=True):
+            assert_same([answer], predictor.predict([item]))
+
+
 def test_every_row_reads_the_prompt_of_its_own_task():
     """Two artifacts of one task with different prompts give different answers to one text, in one batch as alone."""
     backbone = tiny_backbone()

@@ -106,8 +106,7 @@ class MultiLabel(Pooled, Task[LabelsExample, Probabilities]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output per label."""
-        del vocabulary
-        return self.pooled_head(hidden_size, len(self.labels or ()), chooses_class=False)
+        return self.pooled_head(hidden_size, len(self.labels or ()), vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Binary cross-entropy, the mean over rows and labels; ``logits`` is ``(B, C)``."""

@@ -182,8 +182,7 @@ class MultipleChoice(Pooled, Task[ChoiceExample, ChoicePrediction]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
-        del vocabulary
-        return self.pooled_head(hidden_size, 1, chooses_class=False)
+        return self.pooled_head(hidden_size, 1, vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over the rows of each example, the mean over examples.

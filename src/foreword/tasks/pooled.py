@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from foreword.heads import PooledHead, Pooling
+from foreword.heads import PooledHead, Pooling, Vocabulary
+from foreword.tasks.depth import Depth
 
 
-class Pooled(BaseModel):
+class Pooled(Depth):
     """What is pooled, and what stands on top of it."""
 
     pooling: Pooling = "mean"
     """Read the 'mean' of the tokens, the 'first' one ([CLS]), or the 'last' one, as decoders need."""
     hidden_layer: bool = False
-    """Whether the head has a trained tanh layer (D x D) before its linear one, as BERT's pooler."""
+    """Whether the head has a trained tanh layer of width D before its linear one, as BERT's pooler."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
-    def pooled_head(self, hidden_size: int, outputs: int, *, chooses_class: bool = True) -> PooledHead:
-        """A fresh head with these settings, from D to C; `PooledHead` says what ``chooses_class`` means."""
+    def pooled_head(
+        self, hidden_size: int, outputs: int, vocabulary: Vocabulary | None, *, chooses_class: bool = True
+    ) -> PooledHead:
+        """A fresh head with these settings.
+
+        Args:
+            hidden_size: D.
+            outputs: C.
+            vocabulary: the backbone, whose layers are counted where all are read.
+            chooses_class: as `PooledHead` says.
+
+        Raises:
+            BackboneError: there is none, and all layers are read.
+        """
         return PooledHead(
             hidden_size,
             outputs,
@@ -26,4 +39,5 @@ class Pooled(BaseModel):
             hidden_layer=self.hidden_layer,
             dropout=self.dropout,
             chooses_class=chooses_class,
+            states=self.states_read(vocabulary),
         )

@@ -104,8 +104,7 @@ class Regression(Pooled, Task[ScoreExample, float]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
-        del vocabulary
-        return self.pooled_head(hidden_size, 1, chooses_class=False)
+        return self.pooled_head(hidden_size, 1, vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error over rows, in standard units; ``logits`` is ``(B, 1)``."""

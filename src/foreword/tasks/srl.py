@@ -112,7 +112,8 @@ class SRL(Tagging[PropositionExample]):
         """One output per tag, out of a token's state or of its and the predicate's."""
         if self.mark == "appended":
             return super().build_head(hidden_size, vocabulary)
-        return MarkedTokenHead(hidden_size, len(self.tags), width=self.head_width, dropout=self.dropout)
+        states = self.states_read(vocabulary)
+        return MarkedTokenHead(hidden_size, len(self.tags), width=self.head_width, dropout=self.dropout, states=states)
 
     def score(self, examples: Sequence[PropositionExample], predictions: Sequence[EntitiesPrediction]) -> Scores:
         """Micro precision, recall and F1 over whole arguments."""
