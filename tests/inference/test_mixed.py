@@ -15,7 +15,12 @@ from foreword.errors import ArtifactError, DataError, ForewordError
 from tiny import tiny_backbone
 from tiny_artifacts import records, tiny_artifact, train_tiny
 
-KINDS = {"classification": "ptuning-v2", "ner": "ptuning-v2-some-layers", "qa": "ptuning-v2-mlp"}
+KINDS = {
+    "classification": "ptuning-v2",
+    "ner": "ptuning-v2-some-layers",
+    "qa": "ptuning-v2-mlp",
+    "srl": "ptuning-v2",
+}
 """Task -> a way to make its prompt: 4, 2 and 3 positions, and one that skips the first layer."""
 
 
@@ -83,6 +88,18 @@ def test_answers_are_those_of_each_task_alone(kinds):
         assert_same([answer for answer in mixed if answer["task"] == task], single)
 
 
+@pytest.mark.parametrize("kinds", [KINDS, {"classification": "mixture", "ner": "ptuning-v2"}])
+def test_heads_of_one_layer_and_of_all_share_a_batch(kinds):
+    backbone = tiny_backbone()
+    predictor = fw.MixedPredictor(backbone, artifacts_of(kinds))
+    assert {artifact.task.layers for artifact in predictor.artifacts.values()} == {"last", "all"}
+    mixed = predictor.predict(interleaved(kinds))
+    for task, method in kinds.items():
+        predictor = fw.load(tiny_artifact(task, method), backbone)
+        for item, answer in zip(records(task, labelled=False), (a for a in mixed if a["task"] == task), strict=True):
+            assert_same([answer], predictor.predict([item]))
+
+
 def test_every_row_reads_the_prompt_of_its_own_task():
     """Two artifacts of one task with different prompts give different answers to one text, in one batch as alone."""
     backbone = tiny_backbone()
@@ -99,7 +116,7 @@ def test_the_backbone_runs_once():
     predictor = fw.MixedPredictor(backbone, artifacts_of(KINDS))
     calls = ForwardCalls(backbone)
     predictor.predict(interleaved(KINDS))
-    assert calls.rows == [12]
+    assert calls.rows == [4 * len(KINDS)]
 
 
 def test_windows_of_one_text_are_rows_of_the_one_pass():
@@ -137,7 +154,7 @@ def test_nothing_asked_is_nothing_answered():
 
 
 def test_an_unknown_task():
-    with pytest.raises(ForewordError, match="no task 'summary' here; there are: classification, ner, qa"):
+    with pytest.raises(ForewordError, match="no task 'summary' here; there are: classification, ner, qa, srl"):
         fw.MixedPredictor(tiny_backbone(), artifacts_of(KINDS)).predict([("summary", {"text": "x"})])
     with pytest.raises(ForewordError, match="no task 'summary' here; there are: none"):
         fw.MixedPredictor(tiny_backbone(), {}).predict([("summary", {"text": "x"})])
@@ -194,7 +211,7 @@ def test_on_the_real_encoder(tmp_path: Path):
     predictor = fw.MixedPredictor(backbone, artifacts)
     calls = ForwardCalls(backbone)
     mixed = predictor.predict(inputs)
-    assert calls.rows == [12]
+    assert calls.rows == [4 * len(KINDS)]
     for task in KINDS:
         single = fw.load(tmp_path / task, backbone).predict(records(task, labelled=False))
         assert_same([answer for answer in mixed if answer["task"] == task], single, tolerance=1e-5)
