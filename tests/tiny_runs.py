@@ -14,7 +14,7 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression, Task
+from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Probing, Regression, Task
 from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
@@ -54,6 +54,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "choices": [*choices[:right], "the letter", *choices[right:]],
             "label": right,
         },
+        "probing": {"sub_label": text, "obj_label": place},
     }[name]
 
 
@@ -64,6 +65,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "regression": Regression(mean=0, deviation=2, dropout=0),
     "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
     "multiple-choice": MultipleChoice(dropout=0),
+    "probing": Probing(labels=("Germany", "London"), template="{subject} {mask}"),
 }
 
 
@@ -134,8 +136,9 @@ def tiny_trainer(
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
     task = TASKS[task] if isinstance(task, str) else task
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
-    backbone = tiny_backbone(family)
+    backbone = tiny_backbone(family, language_model=task.needs_language_model)
     torch.manual_seed(chosen.seed)
-    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.build_head(backbone.hidden_size))
+    head = task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
     lane = Lane(task.name, model, task, tiny_data(task, backbone, rows), tiny_data(task, backbone, 8))
     return TinyTrainer([lane], chosen, tracker=tracker or Recorder(), checkpoint=checkpoint, recipe=recipe)

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Regression
+    from foreword.tasks import (
+        NER,
+        QA,
+        Classification,
+        Generation,
+        MultiLabel,
+        MultipleChoice,
+        Probing,
+        Regression,
+        TextToText,
+    )
     from foreword.training.mixing import Mixing
     from foreword.training.settings import TrainingSettings
 
@@ -47,6 +57,7 @@ __all__ = [
     "Combined",
     "FineTuning",
     "ForewordError",
+    "Generation",
     "HeadOnly",
     "LayerDeltas",
     "LoRA",
@@ -59,9 +70,11 @@ __all__ = [
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "Recipe",
     "Regression",
+    "TextToText",
     "TrainingSettings",
     "load",
     "load_backbone",
@@ -93,8 +106,18 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
+    "foreword.tasks": (
+        "NER",
+        "QA",
+        "Classification",
+        "Generation",
+        "MultiLabel",
+        "MultipleChoice",
+        "Probing",
+        "Regression",
+        "TextToText",
+    ),
     "foreword.training.mixing": ("Mixing",),
-    "foreword.tasks": ("NER", "QA", "Classification", "MultiLabel", "MultipleChoice", "Regression"),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foreword.attachment import Attachment, active
-from foreword.backbones import Backbone
-from foreword.data.batching import Batch
+from foreword.backbones import Backbone, continuation_logits, generate
+from foreword.data.batching import WRITTEN, Batch
 from foreword.errors import BackboneError
 from foreword.heads import Head
 from foreword.injection import Injection, Mixture, Prompt
-from foreword.methods import Method, PromptEncoder, attach
+from foreword.methods import Method, PromptEncoder, attach, fold, single
 
 
 class PromptedModel(nn.Module):
@@ -27,6 +28,9 @@ class PromptedModel(nn.Module):
         prompt: a prompt encoder to use instead of a fresh one, such as a folded prompt.
         attachment: what the method put into the backbone already; put there afresh if None.
         labels: of the task, for methods that start from their names.
+
+    Raises:
+        MethodError: the task's answers are written, and the prompt is a mixture.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class PromptedModel(nn.Module):
         self.method = method
         self.prompt = prompt or method.build(backbone, labels)
         self.head = head
+        if head.reads == "continuation" and self.prompt is not None:
+            single(fold(self.prompt))  # a prompt that cannot write is told of before it is trained
         backbone.freeze()
         self.attachment = attachment or attach(method, backbone)
         self.tuned = method.tuned([name for name, _ in backbone.model.named_parameters()])
@@ -54,29 +60,37 @@ class PromptedModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
         prompt: Prompt | Mixture | None = None if self.prompt is None else self.prompt()
-        if isinstance(prompt, Mixture):
-            return self._mixed(batch, prompt)
-        injection = None if prompt is None else Injection([prompt])
-        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
-        return self._logits(*texts, injection)
+        if isinstance(prompt, Mixture):  # one pass in which every row stands once per prompt
+            count = len(prompt.prompts)
+            injection = Injection(prompt.prompts, torch.arange(count).repeat(len(batch.input_ids)))
+            return mix(self._logits(batch.repeated(count), injection), prompt.log_weights, self.head.class_axis)
+        return self._logits(batch, None if prompt is None else Injection([prompt]))
 
-    def _mixed(self, batch: Batch, mixture: Mixture) -> Tensor:
-        """One pass in which every row stands once per prompt."""
-        count, rows = len(mixture.prompts), len(batch.input_ids)
-        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
-        ids, mask, types, marks = (None if text is None else text.repeat_interleave(count, 0) for text in texts)
-        assert ids is not None
-        assert mask is not None
-        injection = Injection(mixture.prompts, torch.arange(count).repeat(rows))
-        logits = self._logits(ids, mask, types, marks, injection)
-        return mix(logits, mixture.log_weights, self.head.class_axis)
-
-    def _logits(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, marks: Tensor | None, injection: Injection | None
-    ) -> Tensor:
+    def _logits(self, batch: Batch, injection: Injection | None) -> Tensor:
+        ids, mask = batch.input_ids, batch.attention_mask
         with self.adapted():
-            hidden = self.backbone(ids, mask, types, injection, every_layer=self.head.every_layer)
-            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=marks)
+            if self.head.reads == "continuation":
+                logits: Tensor = self.head(
+                    continuation_logits(self.backbone, ids, mask, batch.targets[WRITTEN], injection), mask
+                )
+                return logits
+            hidden = self.backbone(ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer)
+            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=batch.marks)
+
+    def write(self, batch: Batch, **settings: Any) -> Tensor:
+        """Token ids ``(B, U)`` that the language model goes on with, every row reading this model's prompt.
+
+        Args:
+            batch: of given texts.
+            **settings: of `generate`.
+
+        Raises:
+            BackboneError: the model writes no text.
+            MethodError: the prompt is a mixture.
+        """
+        injection = None if self.prompt is None else Injection([single(self.prompt())])
+        with self.adapted():
+            return generate(self.backbone, batch.input_ids, batch.attention_mask, injection, **settings)
 
     def sibling(self, head: Head) -> PromptedModel:
         """A model of another task that shares everything with this one but the head; no weights of the backbone."""

@@ -17,6 +17,7 @@ import pytest
 
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
+from foreword.tasks import TASKS, WritingTask
 from tiny import tiny_backbone_folder
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,11 @@ DATA = {
     "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
     "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
     "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "generation": ("written-train.jsonl", "written-dev.jsonl"),
+    "text-to-text": ("tickets-train.jsonl", "tickets-dev.jsonl"),
+    "probing": ("facts.jsonl", "facts.jsonl"),
 }
+FACTS = [{"sub_label": who, "obj_label": where} for who in ("Anna", "Peter") for where in ("London", "Germany")]
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
 
@@ -44,10 +49,22 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
+        self.writer = tiny_backbone_folder("gpt2", folder / "gpt2", language_model=True)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
         for side in ("train", "dev"):
             self._retell(side)
+        for tickets, written in zip(DATA["classification"], DATA["generation"], strict=True):
+            items = map(json.loads, (folder / "data" / tickets).read_text("utf-8").splitlines())
+            lines = (json.dumps({"source": item["text"], "target": ["It is", item["label"]]}) for item in items)
+            (folder / "data" / written).write_text("\n".join(lines), "utf-8")
+        (folder / "data" / "facts.jsonl").write_text("".join(f"{json.dumps(fact)}\n" for fact in FACTS))
+
+    def backbone_of(self, task: str) -> Path:
+        if not TASKS[task]().needs_language_model:
+            return self.backbone
+        return self.writer if issubclass(TASKS[task], WritingTask) else self.language_model
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
@@ -69,8 +86,9 @@ class Place:
 
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"
+        speaks = str(TASKS[task]().needs_language_model).lower()
         path.write_text(
-            f'[backbone]\nname = "{self.backbone}"\n[task]\ntype = "{task}"\n'
+            f'[backbone]\nname = "{self.backbone_of(task)}"\nlanguage_model = {speaks}\n[task]\ntype = "{task}"\n'
             f'[data]\ntrain = "{self.data(task, "train")}"\ndev = "{self.data(task, "dev")}"\n'
             "[method]\nprompt_length = 4\n[training]\nepochs = 1\n"
         )

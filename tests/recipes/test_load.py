@@ -203,10 +203,7 @@ class TestWrongTypes:
         ("override", "says"),
         [
             ("method.type=ptuning", "method.type: 'ptuning' is not one of ptuning-v2, "),
-            (
-                "task.type=nerr",
-                f"task.type: 'nerr' is not one of {', '.join(TASKS)}. Did you mean 'ner'?",
-            ),
+            ("task.type=nerr", f"task.type: 'nerr' is not one of {', '.join(TASKS)}. Did you mean 'ner'?"),
             ("task.type=3", "task.type: '3' is not one of"),
             ("method.type=[]", "method.type: '[]' is not one of"),
         ],

@@ -25,7 +25,7 @@ from foreword.studies.study_file import is_study, load_study, selection_apart, s
         ('"training.batch_size" = 3', '"training.batch" = 3', "people, full: training.batch: unknown key"),
         ("trial_set =", "trialset =", "method.prompt.trialset: unknown key; did you mean 'trial_set'?"),
         ('["places.toml", "people.toml"]', "[]", "recipes: "),
-        ('"people.toml"]', '"nobody.toml"]', "nobody.toml: no such file"),
+        ('"places.toml", "people.toml"]', '"places.toml", "people.toml", "nobody.toml"]', "nobody.toml: no such file"),
         ('"people.toml"]', '"./people.toml", "people.toml"]', "recipes: two are called 'people'"),
     ],
 )

@@ -42,14 +42,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, at once or not at all; what was there is replaced. Folders above it are made.
+    """Write a file, at once or not at all; what was there is replaced.
 
     Raises:
         OutputError: the place cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:

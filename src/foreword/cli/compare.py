@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foreword.cli.printing import examples, print_table, warn
-from foreword.errors import RecipeError
+from foreword.errors import OutputError, RecipeError
 
 if TYPE_CHECKING:
     from foreword.studies.cells import Cell, CellRecord
@@ -43,39 +43,47 @@ def compare(
     """Train several methods on several data sets with several seeds, and compare.
 
     Every method gets the same data, number of trials and seeds. What is finished is never run again, and a changed
-    setting reruns its own cells only; call it again to go on after Ctrl-C, or from several shells at once.
+    setting reruns its own cells only; call it again to go on after Ctrl-C, or from several shells at once. The files
+    it writes always show the whole study. Exits with 2 if cells failed.
     """
     from foreword.studies.running import run_study
     from foreword.training.loop import Interrupted
 
-    study = _study(what, only, methods, seeds, holdout)
+    study = _study(what, holdout)
+    part = study.only(data=listed(only), methods=listed(methods), seeds=numbers(seeds))
     folder = output or Path("studies") / study.name
     if not table:
         try:
-            run_study(study, folder, jobs=jobs, keep=keep, report=say)
+            run_study(part, folder, jobs=jobs, keep=keep, report=say)
         except (Interrupted, KeyboardInterrupt) as stop:
             typer.echo(f"stopped\nGo on with: {shlex.join(['foreword', *sys.argv[1:]])}", err=True)
             raise typer.Exit(130) from stop
-    _show(study, folder)
+    _show(study, part, folder)
 
 
-def _show(study: Study, folder: Path) -> None:
-    """Print the table, and write it in every form."""
+def _show(study: Study, part: Study, folder: Path) -> None:
+    """Print the table of what was asked for, and write that of the whole study in every form."""
     from foreword.studies.comparison import compare as compared
     from foreword.studies.comparison_files import write_files
     from foreword.studies.comparison_tables import failures, introduction, score_rows
     from foreword.studies.store import Store
 
-    comparison = compared(study, Store(folder))
+    store = Store(folder)
+    comparison = compared(part, store)
+    if not comparison.cells[0]:
+        raise OutputError(f"{folder}: no cell of this study is finished there. Run it, or choose its --output")
     rows = [
         (row.data, row.metric, *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells))
         for row in score_rows(comparison)
     ]
     print_table(rows, ("data", "metric", *map(comparison.label, comparison.methods)))
     typer.echo(f"\n{introduction(comparison).replace('bold', 'starred')}")
-    for failure in failures(comparison):
+    typer.echo(f"\nWritten: {', '.join(map(str, write_files(folder, compared(study, store))))}")
+    failed = failures(comparison)
+    for failure in failed:
         warn(f"failed: {failure}")
-    typer.echo(f"\nWritten: {', '.join(map(str, write_files(folder, comparison)))}")
+    if failed:
+        raise typer.Exit(2)
 
 
 def say(cell: Cell, record: CellRecord) -> None:
@@ -92,8 +100,8 @@ def say(cell: Cell, record: CellRecord) -> None:
     typer.echo(f"{cell.name}: {score}{tested}; {cost}", err=True)
 
 
-def _study(what: list[str], only: str | None, methods: str | None, seeds: str | None, holdout: float | None) -> Study:
-    """What the arguments ask for."""
+def _study(what: list[str], holdout: float | None) -> Study:
+    """What the arguments name."""
     from foreword.studies.study_file import HOLDOUT, is_study, load_study, study_of_recipes
 
     if is_study(what[0]):
@@ -101,10 +109,8 @@ def _study(what: list[str], only: str | None, methods: str | None, seeds: str | 
             raise RecipeError(f"{what[0]} is a study; give it alone, or recipes without a study")
         if holdout is not None:
             raise RecipeError(f"--holdout is for recipes; {what[0]} says itself what is put aside")
-        study = load_study(Path(what[0]))
-    else:
-        study = study_of_recipes(what, holdout=HOLDOUT if holdout is None else holdout)
-    return study.only(data=listed(only), methods=listed(methods), seeds=numbers(seeds))
+        return load_study(Path(what[0]))
+    return study_of_recipes(what, holdout=HOLDOUT if holdout is None else holdout)
 
 
 def listed(option: str | None) -> list[str] | None:

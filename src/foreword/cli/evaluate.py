@@ -30,7 +30,8 @@ def evaluate(
     *,
     data: Annotated[list[str], typer.Option("--data", help="Labelled file; may be repeated.")],
     format: Annotated[
-        str | None, typer.Option(help="jsonl, csv, tsv, conll, squad or datasets. (default: as in the recipe)")
+        str | None,
+        typer.Option(help="How the file is written, such as jsonl or squad. (default: as in the recipe)"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="datasets: which split. (default: as in the recipe)")] = None,
     backbone: BackboneName = None,

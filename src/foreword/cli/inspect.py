@@ -44,12 +44,14 @@ def inspect(
 
 
 def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
+    from foreword.artifacts.card import listed
+
     manifest = artifact.manifest
     return {
         str(artifact.path): [
             ("task", _component(manifest, "task")),
             ("method", _component(manifest, "method")),
-            ("labels", ", ".join(artifact.task.labels or ()) or "none"),
+            ("labels", listed(artifact.task.labels or ()) or "none"),
             ("made", manifest.created),
         ],
         "Fits": _fits(artifact),

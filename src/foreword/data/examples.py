@@ -101,9 +101,29 @@ class WordsExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionExample:
-    """A question about a context; ``answers == ()`` says that it cannot be answered."""
+    """A question about a context.
+
+    Attributes:
+        answers: where they stand in the context; ``()`` says that none does.
+        golds: texts that count as right, where they are others than those of ``answers``.
+    """
 
     id: str
     question: str
     context: str
     answers: tuple[Answer, ...] | None = None
+    golds: tuple[str, ...] | None = None
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every text that counts as right; none for a question that cannot be answered."""
+        return tuple(answer.text for answer in self.answers or ()) if self.golds is None else self.golds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceExample:
+    """A text to write another one for; each of ``targets`` is right."""
+
+    id: str
+    source: str
+    targets: tuple[str, ...] | None = None

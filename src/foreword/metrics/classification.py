@@ -16,7 +16,7 @@ Main = Literal["accuracy", "f1", "macro_f1", "accuracy_and_f1", "accuracy_and_ma
 
 
 def classification_scores(
-    gold: Sequence[str], predicted: Sequence[str], *, positive: str | None = None, main: Main = "accuracy"
+    gold: Sequence[str], predicted: Sequence[str | None], *, positive: str | None = None, main: Main = "accuracy"
 ) -> Scores:
     """Accuracy, F1, and what always giving one class would reach.
 
@@ -33,7 +33,8 @@ def classification_scores(
     ``correct/CLASS``.
 
     Args:
-        gold, predicted: one label per item.
+        gold: one label per item.
+        predicted: one per item; None for an answer that is no label, which is wrong.
         positive: the class that counts as found.
         main: the value to select by.
 
@@ -42,9 +43,11 @@ def classification_scores(
     """
     check_items(gold, predicted)
     right = [label for label, guess in zip(gold, predicted, strict=True) if label == guess]
-    per_class = {"gold": Counter(gold), "predicted": Counter(predicted), "correct": Counter(right)}
-    classes = sorted({*gold, *predicted})
-    of_class = f1_score(list(gold), list(predicted), labels=classes, average=None, zero_division=0).tolist()
+    given = [label for label in predicted if label is not None]
+    per_class = {"gold": Counter(gold), "predicted": Counter(given), "correct": Counter(right)}
+    classes = sorted({*gold, *given})
+    answers = [label or "" for label in predicted]
+    of_class = f1_score(list(gold), answers, labels=classes, average=None, zero_division=0).tolist()
     values = {
         "accuracy": ratio(len(right), len(gold)),
         "macro_f1": fmean(of_class),

@@ -14,7 +14,7 @@ from typing import Any
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
 from foreword.recipes.multi_task import MultiTaskRecipe, parse_multi_task_recipe
-from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.recipes.schema import PATHS, Recipe, parse_recipe, parse_task
 from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
 
@@ -119,7 +119,7 @@ def _gathered(entry: Any, folder: Path, where: str, mistakes: list[str]) -> Any:
     """One task of several: what its entry says, laid over task and data of the recipe that it names."""
     if not isinstance(entry, dict):
         return entry  # told of where tables are checked
-    _resolve_data(entry, folder, f"{where}.", mistakes)
+    _resolve_files(entry, folder, f"{where}.", mistakes)
     if "recipe" not in entry:
         return entry
     own = {key: value for key, value in entry.items() if key != "recipe"}
@@ -131,7 +131,7 @@ def _gathered(entry: Any, folder: Path, where: str, mistakes: list[str]) -> Any:
     data = own.get("data", {})
     if isinstance(below.get("data"), dict) and isinstance(data, dict):  # what is covered need not be there
         below["data"] = {key: value for key, value in below["data"].items() if key not in data}
-    _resolve_data(below, home, f"{where}.", mistakes)
+    _resolve_files(below, home, f"{where}.", mistakes)
     return _merged(below, own)
 
 
@@ -226,28 +226,23 @@ def _value(text: str) -> Any:
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path, mistakes: list[str]) -> None:
-    """Make data files and the artifact to start from relative to the recipe, and fill in environment variables."""
-    _resolve_data(raw, folder, "", mistakes)
+    """Make files and the artifact to start from relative to the recipe, and fill in environment variables."""
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
         backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
-    training = raw.get("training")
-    if isinstance(training, dict) and isinstance(start := training.get("start_from"), str):
-        training["start_from"] = _path(start, folder, "training.start_from", mistakes)
+    _resolve_files(raw, folder, "", mistakes)
 
 
-def _resolve_data(raw: dict[str, Any], folder: Path, where: str, mistakes: list[str]) -> None:
-    """The same for the data files alone; ``where`` stands before the table's name in messages."""
-    data = raw.get("data")
-    if not isinstance(data, dict):
-        return
-    for side in ("train", "dev", "test"):
-        value = data.get(side)
-        if isinstance(value, str):
-            data[side] = _path(value, folder, f"{where}data.{side}", mistakes)
-        elif isinstance(value, list):
-            data[side] = [
-                _path(item, folder, f"{where}data.{side}", mistakes) if isinstance(item, str) else item
+def _resolve_files(raw: dict[str, Any], folder: Path, where: str, mistakes: list[str]) -> None:
+    """The same for files alone; ``where`` stands before the name of the table in messages."""
+    for section, key in (*(("data", side) for side in ("train", "dev", "test")), *PATHS):
+        table = raw.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(value, str):
+            table[key] = _path(value, folder, f"{where}{section}.{key}", mistakes)
+        elif isinstance(table, dict) and isinstance(value, list):
+            table[key] = [
+                _path(item, folder, f"{where}{section}.{key}", mistakes) if isinstance(item, str) else item
                 for item in value
             ]
 

@@ -69,7 +69,7 @@ class DataTable(Table):
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, squad, mrqa, e2e, webnlg, dart or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1
@@ -165,7 +165,10 @@ class TaskEntry:
     def to_dict(self) -> dict[str, Any]:
         """Both tables as plain values, files as seen from anywhere."""
         return {
-            "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
+            "task": {
+                "type": self.task.name,
+                **_from_anywhere("task", self.task.model_dump(mode="json", exclude_none=True)),
+            },
             "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
         }
 
@@ -199,16 +202,22 @@ def resolved(
     backbone: BackboneTable, entry: Mapping[str, Any], method: Method, training: TrainingSettings
 ) -> dict[str, Any]:
     """Tables of a resolved recipe in their order, ``entry`` being what it says of tasks."""
-    start = training.start_from
     return {
         "backbone": backbone.model_dump(mode="json", exclude_none=True),
         **entry,
         "method": {"type": method.name, **method.model_dump(mode="json", exclude_none=True)},
-        "training": training.model_dump(mode="json", exclude_none=True)
-        | ({} if start is None else {"start_from": str(Path(start).absolute())}),
+        "training": _from_anywhere("training", training.model_dump(mode="json", exclude_none=True)),
     }
 
 
+def _from_anywhere(section: str, table: dict[str, Any]) -> dict[str, Any]:
+    """A table of a recipe with its paths as they are seen from every folder."""
+    keys = [key for home, key in PATHS if home == section and key in table]
+    return table | {key: str(Path(table[key]).absolute()) for key in keys}
+
+
+PATHS = (("training", "start_from"), ("task", "vocabulary"))
+"""Section and key of the paths outside ``[data]``."""
 SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 

@@ -58,6 +58,7 @@ class Store:
         Raises:
             OutputError: the folder cannot be written.
         """
+        _make(self._cells)
         path = next(self._cells.glob(f"*-{cell.key}.json"), self._cells / f"{cell.name}-{cell.key}.json")
         write_whole(path, f"{record.model_dump_json(indent=1, exclude_none=True)}\n".encode())
 
@@ -71,10 +72,7 @@ class Store:
         Raises:
             Taken: another process has it.
         """
-        try:
-            self._claims.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self._claims}: cannot be written ({error.strerror})") from error
+        _make(self._claims)
         lock, note = FileLock(self._claims / f"{cell.key}.lock"), self._claims / f"{cell.key}.json"
         try:
             lock.acquire(timeout=0)
@@ -99,6 +97,13 @@ class Store:
 
 class Taken(Exception):  # noqa: N818  an event, not a mistake
     """Another process is running the cell."""
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 def _read_record(path: Path) -> CellRecord:

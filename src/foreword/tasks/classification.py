@@ -18,7 +18,7 @@ from torch import Tensor
 from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.errors import BackboneError, TaskError
+from foreword.errors import TaskError
 from foreword.heads import (
     Head,
     LearnedVerbalizerHead,
@@ -193,16 +193,11 @@ class Classification(Task[TextExample, LabelPrediction]):
                 hidden_layer=self.hidden_layer,
                 dropout=self.dropout,
             )
-        if vocabulary is None or not vocabulary.language_model:
-            raise BackboneError(
-                f"{'this backbone' if vocabulary is None else vocabulary.name}: task.head = '{self.head}' needs its "
-                "language model. Set language_model = true in [backbone], or load_backbone(..., language_model=True)"
-            )
-        cloze.check_backbone(vocabulary)
-        answers = cloze.answers(self.verbalizer or {}, vocabulary.tokenizer)
+        model = cloze.check_backbone(vocabulary, f"task.head = '{self.head}'")
+        answers = cloze.answers(self.verbalizer or {}, model.tokenizer)
         if self.head == "verbalizer":
             return VerbalizerHead([answers[label] for label in labels])
-        start = class_vectors([answers.get(label) for label in labels], vocabulary.output_embeddings)
+        start = class_vectors([answers.get(label) for label in labels], model.output_embeddings)
         return LearnedVerbalizerHead(start, dropout=self.dropout)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:

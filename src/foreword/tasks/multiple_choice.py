@@ -25,7 +25,7 @@ from foreword.metrics.choice import choice_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding
 from foreword.tasks.labels import label_name
-from foreword.tasks.templates import fill, template_fields
+from foreword.tasks.template import Template
 from foreword.tasks.texts import PooledTask, encode_texts
 
 
@@ -59,6 +59,10 @@ class MultipleChoiceColumns(Columns):
         return choices
 
 
+_BEFORE, _CHOICE = ("text", "question"), ("choice", "question")
+"""Fields of the two templates, the one that must be there first."""
+
+
 class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
     """One of several choices that every example brings along."""
 
@@ -80,18 +84,15 @@ class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
     @field_validator("template")
     @classmethod
     def _has_the_text(cls, template: str) -> str:
-        if "text" not in template_fields(template, ("text", "question")):
-            raise ValueError("expected {text} where the text goes")
+        Template(template, _BEFORE)
         return template
 
     @field_validator("choice_template")
     @classmethod
     def _has_choice_and_question(cls, template: str, info: ValidationInfo) -> str:
-        found = template_fields(template, ("question", "choice"))
-        if "choice" not in found:
-            raise ValueError("expected {choice} where the choice goes")
+        found = Template(template, _CHOICE).fields
         if "columns" in info.data and "template" in info.data:  # else what is wrong with those is told already
-            placed = "question" in (*found, *template_fields(info.data["template"], ("text", "question")))
+            placed = "question" in (*found, *Template(info.data["template"], _BEFORE).fields)
             if placed != (info.data["columns"].question is not None):
                 raise ValueError(
                     "{question} needs its field, columns.question"
@@ -168,8 +169,10 @@ class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
         rows: list[Encoded] = []
         notes: list[str] = []
         values = {"text": example.text, "question": example.question or ""}
+        before, _ = Template(self.template, _BEFORE).fill(values)
+        behind = Template(self.choice_template, _CHOICE)
         for number, choice in enumerate(example.choices):
-            texts = (fill(self.template, values), fill(self.choice_template, {**values, "choice": choice}))
+            texts = (before, behind.fill({**values, "choice": choice})[0])
             targets = {} if example.right is None else {"choice": IGNORED if number else example.right}
             encoding = encode_texts(texts, targets, tokenizer, max_length)
             rows += encoding.rows

@@ -100,13 +100,14 @@ def _component(settings: Task[Any, Any] | Method) -> Component:
 
 def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe with its files by name alone: where they lay is nobody's business in a published artifact."""
-    plain = dict(recipe)
-    data, training = recipe.get("data", {}), recipe.get("training", {})
+    plain, data = dict(recipe), recipe.get("data", {})
     names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev", "test") if side in data}
     if names:
         plain["data"] = {**data, **names}
-    if training.get("start_from") is not None:
-        plain["training"] = {**training, "start_from": Path(training["start_from"]).name}
+    for section, key in (("training", "start_from"), ("task", "vocabulary")):
+        table = recipe.get(section, {})
+        if table.get(key) is not None:
+            plain[section] = {**table, key: Path(table[key]).name}
     if "together" in recipe:
         plain["together"] = {name: _without_folders(tables) for name, tables in recipe["together"].items()}
     return plain

@@ -27,9 +27,15 @@ class Evaluation(NamedTuple):
     predictions: list[Any]
 
 
-def evaluate(lane: Lane, *, bf16: bool) -> Evaluation:
-    """Score a model as it is on dev, with what its task chooses there."""
-    predictions = predict_encoded(lane.model, lane.task, lane.dev, bf16=bf16)
+def evaluate(lane: Lane, *, bf16: bool, selecting: bool = False) -> Evaluation:
+    """Score a model as it is on dev, with what its task chooses there.
+
+    Args:
+        lane: whose model and dev examples.
+        bf16: whether to compute in bfloat16.
+        selecting: whether only what weights are selected by is wanted.
+    """
+    predictions = predict_encoded(lane.model, lane.task, lane.dev, bf16=bf16, selecting=selecting)
     task = lane.task.settle(lane.dev.examples, predictions)
     return Evaluation(task, task.score(lane.dev.examples, predictions), predictions)
 

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foreword.data.batching import IGNORED, Batch, collate, padding_ratio
+from foreword.data.batching import Batch, collate, padding_ratio
 from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
 from foreword.metrics.scores import Scores
@@ -199,7 +199,7 @@ class Trainer:
             group["lr"] = rate * factor
         batches = [self._collate(lane, indices) for indices in step.parts]
         # Means over the parts are weighted by the targets in them, so that parts make no difference.
-        counts = [sum(int((t != IGNORED).sum()) for t in batch.targets.values()) for batch in batches]
+        counts = [lane.task.weight(batch.targets) for batch in batches]
         total, tokens = 0.0, 0
         for batch, count in zip(batches, counts, strict=True):
             with self._precision():
@@ -246,9 +246,13 @@ class Trainer:
         }
         self.tracker.event("step", progress.step, values)
 
-    def evaluate(self) -> dict[str, Evaluation]:
-        """Score the models as they are on dev, with what each task chooses there."""
-        return {lane.name: evaluate(lane, bf16=self._bf16) for lane in self.lanes}
+    def evaluate(self, *, selecting: bool = False) -> dict[str, Evaluation]:
+        """Score the models as they are on dev, with what each task chooses there.
+
+        Args:
+            selecting: whether only what weights are selected by is wanted.
+        """
+        return {lane.name: evaluate(lane, bf16=self._bf16, selecting=selecting) for lane in self.lanes}
 
     def score(self, lane: Lane, encoded: EncodedSet, task: Task[Any, Any]) -> Scores:
         """Score a model as it is on other examples, with what ``task`` has chosen on dev."""
@@ -257,7 +261,7 @@ class Trainer:
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         began = time.perf_counter()
-        values = dev_values(self.evaluate())
+        values = dev_values(self.evaluate(selecting=True))
         value = values[values["main"]]
         progress.seconds += time.perf_counter() - began
         better = progress.best_value is None or value > progress.best_value

@@ -86,12 +86,12 @@ def prepare(
     """
     start = read_start(settings, backbone)
     train_examples = task.read(train.records(), labelled=True)
-    task = task.with_labels_from(train_examples)
+    task = task.with_labels_from(train_examples).with_vocabulary(backbone)
     sources = {"train": train, "dev": dev} | ({} if test is None else {"test": test})
     examples = {side: train_examples if side == "train" else _checked(task, sources[side]) for side in sources}
     for side, found in examples.items():
         if not found:
-            raise DataError(f"no {side} examples", file=", ".join(sources[side].files) or None)
+            raise DataError(f"no {side} examples", file=_names(sources[side]))
     head = task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before texts are encoded
     if start is not None:
         start.check_head(task, head)
@@ -99,6 +99,12 @@ def prepare(
         side: encode_examples(task, found, backbone, settings.max_length, reserved=reserved)
         for side, found in examples.items()
     }
+    for side, one in encoded.items():
+        if not one.rows:
+            notes = ", ".join(one.notes)
+            raise DataError(
+                f"no {side} examples are left: all {len(one.examples)} are {notes}", file=_names(sources[side])
+            )
     entries = {
         side: DataEntry(
             files=sources[side].digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes)
@@ -106,6 +112,10 @@ def prepare(
         for side, one in encoded.items()
     }
     return Prepared(task, encoded["train"], encoded["dev"], entries, start, encoded.get("test"))
+
+
+def _names(source: Source) -> str | None:
+    return ", ".join(source.files) or None
 
 
 def _checked(task: Task[Any, Any], source: Source) -> list[Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from foreword.methods import METHODS
 from foreword.recipes.schema import BackboneTable, DataTable, Recipe
 from foreword.recipes.templates.settings import Setting, list_settings, toml_value
-from foreword.tasks import TASKS
+from foreword.tasks import TASKS, WritingTask
 from foreword.training.settings import TrainingSettings
 
 METHOD = "ptuning-v2"
@@ -26,6 +26,8 @@ ACTIVE = (
     "training.learning_rate",
 )
 """What most users change first; a dot at the end means all fields below."""
+WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
+"""The backbones of tasks that write, and of others that need a language model."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -44,6 +46,9 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "data.dev": toml_value(dev or f"dev{suffix}"),
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
+    if TASKS[task]().needs_language_model:
+        speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
+        values |= {"backbone.name": toml_value(speaker), "backbone.language_model": toml_value(True)}
     lines = [
         f"# {task}: {TASKS[task].summary}.",
         "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
@@ -110,7 +115,7 @@ def _section(
     if kind is not None:
         yield f"type = {toml_value(kind)}"
     settings = list(list_settings(model))
-    active = [s for s in settings if is_active(f"{section}.{s.name}")]
+    active = [s for s in settings if is_active(f"{section}.{s.name}") or f"{section}.{s.name}" in values]
     for setting in active:
         value = values.get(f"{section}.{setting.name}", setting.default)
         yield from _lines(setting, value)
