@@ -11,7 +11,7 @@ from foreword.errors import BackboneError
 from foreword.model import PromptedModel
 from foreword.studies.parameters import head_parameters
 from foreword.tasks import TASKS as TABLE
-from foreword.tasks.depth import Depth
+from foreword.tasks.making.depth import Depth
 from plain import collated
 from tiny import tiny_backbone
 from tiny_artifacts import answers_of, records

@@ -17,10 +17,10 @@ from foreword.data.records import Record
 from foreword.errors import TaskError
 from foreword.heads import Head, LearnedVerbalizerHead, VerbalizerHead, Vocabulary, class_vectors
 from foreword.tasks.base import Encoding
-from foreword.tasks.cloze import Cloze, check_words
-from foreword.tasks.labels import LabelTask
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.texts import encode_texts
+from foreword.tasks.making.cloze import Cloze, check_words
+from foreword.tasks.making.labels import LabelTask
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.texts import encode_texts
 
 
 class _Reading(LabelTask[TextExample]):

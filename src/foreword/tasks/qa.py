@@ -23,9 +23,9 @@ from foreword.errors import DataError
 from foreword.heads import TokenHead, Vocabulary
 from foreword.metrics.qa import answer_scores, no_answer_threshold
 from foreword.metrics.scores import Scores
-from foreword.tasks.answers import AnswerPrediction, Candidate, predict_answer
 from foreword.tasks.base import Columns, Encoding, Task
-from foreword.tasks.depth import Depth, Layers
+from foreword.tasks.making.answers import AnswerPrediction, Candidate, predict_answer
+from foreword.tasks.making.depth import Depth, Layers
 
 _LEAST = 8
 """Fewest tokens of a context that a window must hold."""

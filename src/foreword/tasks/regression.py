@@ -23,8 +23,8 @@ from foreword.heads import Head, Vocabulary
 from foreword.metrics.regression import regression_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Encoding, Task
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.texts import TextColumns, encode_texts
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.texts import TextColumns, encode_texts
 
 _SAME = 100
 """Answers nearer than the training numbers' deviation divided by this are taken for the same."""

@@ -21,9 +21,9 @@ from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import Head, MarkedHead, Vocabulary
 from foreword.tasks.base import Encoding
-from foreword.tasks.labels import LabelColumns, LabelTask
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.truncation import longest_first
+from foreword.tasks.making.labels import LabelColumns, LabelTask
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.truncation import longest_first
 
 
 class SpanColumns(LabelColumns):

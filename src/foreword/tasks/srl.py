@@ -18,8 +18,8 @@ from foreword.errors import DataError
 from foreword.heads import Head, MarkedTokenHead, Vocabulary
 from foreword.metrics.roles import CONTINUATION, PREDICATE, REFERENCE, role_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.tagging import EntitiesPrediction, Tagging, WordColumns, found_text
-from foreword.tasks.windows import Window, window
+from foreword.tasks.making.tagging import EntitiesPrediction, Tagging, WordColumns, found_text
+from foreword.tasks.making.windows import Window, window
 
 
 class SRLColumns(WordColumns):

@@ -28,7 +28,7 @@ from foreword.exchange.peft.adapter import (
 )
 from foreword.injection import Prompt
 from foreword.tasks import NER, Classification
-from foreword.tasks.depth import Depth
+from foreword.tasks.making.depth import Depth
 
 _LANGUAGE_MODELS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
 _HIDDEN = "FEATURE_EXTRACTION"

@@ -16,9 +16,9 @@ from foreword.errors import RecipeError
 from foreword.recipes.load import load_recipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.templates import value_at
-from foreword.studies.cells import changes
+from foreword.studies.cells.cell import changes
 from foreword.tasks import Classification
-from foreword.tasks.pooled import Pooled
+from foreword.tasks.making.pooled import Pooled
 
 LENGTHS = (4, 8, 16, 32, 64, 128)
 STEPS = 6

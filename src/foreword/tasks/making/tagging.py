@@ -27,10 +27,10 @@ from foreword.data.spans import (
 )
 from foreword.heads import Head, TokenHead, Vocabulary
 from foreword.tasks.base import Columns, Encoding, Task
-from foreword.tasks.depth import Depth, Layers
-from foreword.tasks.labels import check_known
-from foreword.tasks.viterbi import best_valid
-from foreword.tasks.windows import Window, window
+from foreword.tasks.making.depth import Depth, Layers
+from foreword.tasks.making.labels import check_known
+from foreword.tasks.making.viterbi import best_valid
+from foreword.tasks.making.windows import Window, window
 
 WordsT = TypeVar("WordsT", bound=WordsExample)
 

@@ -20,7 +20,7 @@ from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import PooledHead, Vocabulary
 from foreword.tasks.base import Encoding, Task
-from foreword.tasks.pooled import Pooled
+from foreword.tasks.making.pooled import Pooled
 
 _RIGHT = 1
 """Which of a row's two classes means that the statement is right."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from foreword.heads import PooledHead, Pooling, Vocabulary
-from foreword.tasks.depth import Depth
+from foreword.tasks.making.depth import Depth
 
 
 class Pooled(Depth):
