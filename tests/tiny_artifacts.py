@@ -50,6 +50,10 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": fw.Classification(hidden_layer=True),
     "ner": fw.NER(),
     "qa": fw.QA(window=32, stride=8),
+    "regression": fw.Regression(),
+    "multi-label": fw.MultiLabel(),
+    "multiple-choice": fw.MultipleChoice(),
+    "probing": fw.Probing(labels=("london", "germany", "it"), template="{subject} {mask}"),
 }
 
 _ROWS = [
@@ -70,9 +74,22 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
             "classification": ({"text": text}, {"label": ("yes", "no")[number % 2]}),
             "ner": ({"tokens": words}, {"tags": tags}),
             "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
+            "regression": ({"text": text}, {"score": len(words)}),
+            "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
+            "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
+            "probing": ({"sub_label": text}, {"obj_label": ("London", "Germany")[number % 2]}),
         }[task]
         items.append(item | gold if labelled else item)
     return items
+
+
+PAIRS = [(task, method) for task in TASKS for method in METHODS if (task, method) != ("probing", "head-only")]
+"""Every task with every method that has something to train in it."""
+
+
+def backbone_for(task: str) -> Backbone:
+    """A tiny BERT, with its language model where the task needs one."""
+    return tiny_backbone(language_model=TASKS[task].needs_language_model)
 
 
 def train_tiny(task: str, method: str, backbone: Backbone | None = None, **training: Any) -> TrainedRun:
@@ -80,7 +97,7 @@ def train_tiny(task: str, method: str, backbone: Backbone | None = None, **train
     settings = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-2, **training}
     data = records(task)
     return fw.train(
-        backbone or tiny_backbone(), METHODS[method], TASKS[task], train=data, dev=data, progress=False, **settings
+        backbone or backbone_for(task), METHODS[method], TASKS[task], train=data, dev=data, progress=False, **settings
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, Task
-from foreword.training.loop import Trainer
+from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Probing, Regression, Task
+from foreword.training.lanes import Lane
+from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
 
@@ -35,7 +37,8 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
-    text = " ".join(words)
+    text, right = " ".join(words), len(words) % 2
+    choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
         "ner": {"tokens": words, "tags": tags},
@@ -44,6 +47,14 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "context": text,
             "answers": [{"text": place, "answer_start": text.index(place)}],
         },
+        "regression": {"text": text, "score": len(words) - 5.5},
+        "multi-label": {"text": text, "labels": [place] + ["sister"] * ("sister" in words)},
+        "multiple-choice": {
+            "text": text,
+            "choices": [*choices[:right], "the letter", *choices[right:]],
+            "label": right,
+        },
+        "probing": {"sub_label": text, "obj_label": place},
     }[name]
 
 
@@ -51,6 +62,10 @@ TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
+    "regression": Regression(mean=0, deviation=2, dropout=0),
+    "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
+    "multiple-choice": MultipleChoice(dropout=0),
+    "probing": Probing(labels=("Germany", "London"), template="{subject} {mask}"),
 }
 
 
@@ -79,6 +94,34 @@ class Recorder:
         return [values for found, _, values in self.events if found == kind]
 
 
+class TinyTrainer(Trainer):
+    """A trainer of one task, with short names for what it has."""
+
+    @property
+    def model(self) -> PromptedModel:
+        return self.lanes[0].model
+
+    @property
+    def task(self) -> Task[Any, Any]:
+        return self.lanes[0].task
+
+    @property
+    def train(self) -> EncodedSet:
+        return self.lanes[0].train
+
+    @property
+    def dev(self) -> EncodedSet:
+        return self.lanes[0].dev
+
+    @dev.setter
+    def dev(self, encoded: EncodedSet) -> None:
+        self.lanes[0] = replace(self.lanes[0], dev=encoded)
+
+    def fit(self) -> Outcome:
+        (outcome,) = super().fit().values()
+        return outcome
+
+
 def tiny_trainer(
     *,
     task: Task[Any, Any] | str = "classification",
@@ -89,20 +132,13 @@ def tiny_trainer(
     checkpoint: Any = None,
     recipe: str = "tiny",
     **settings: Any,
-) -> Trainer:
+) -> TinyTrainer:
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
     task = TASKS[task] if isinstance(task, str) else task
     chosen = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **settings})
-    backbone = tiny_backbone(family)
+    backbone = tiny_backbone(family, language_model=task.needs_language_model)
     torch.manual_seed(chosen.seed)
-    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), task.build_head(backbone.hidden_size))
-    return Trainer(
-        model,
-        task,
-        chosen,
-        train=tiny_data(task, backbone, rows),
-        dev=tiny_data(task, backbone, 8),
-        tracker=tracker or Recorder(),
-        checkpoint=checkpoint,
-        recipe=recipe,
-    )
+    head = task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
+    lane = Lane(task.name, model, task, tiny_data(task, backbone, rows), tiny_data(task, backbone, 8))
+    return TinyTrainer([lane], chosen, tracker=tracker or Recorder(), checkpoint=checkpoint, recipe=recipe)

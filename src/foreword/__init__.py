@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foreword.errors import ForewordError
 
 if TYPE_CHECKING:
-    from foreword.api import train
+    from foreword.api import train, train_together
     from foreword.backbones import Backbone, load_backbone
     from foreword.inference.mixed import MixedPredictor
     from foreword.inference.predictor import Predictor, load
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
         PTuningV2,
     )
     from foreword.recipes import Recipe, load_recipe, run_recipe
-    from foreword.tasks import NER, QA, Classification
+    from foreword.tasks import (
+        NER,
+        QA,
+        Classification,
+        Generation,
+        MultiLabel,
+        MultipleChoice,
+        Probing,
+        Regression,
+        TextToText,
+    )
+    from foreword.training.mixing import Mixing
     from foreword.training.settings import TrainingSettings
 
 __version__ = "0.1.0"
@@ -46,27 +57,35 @@ __all__ = [
     "Combined",
     "FineTuning",
     "ForewordError",
+    "Generation",
     "HeadOnly",
     "LayerDeltas",
     "LoRA",
     "MixedPredictor",
+    "Mixing",
     "MixtureOfPrompts",
+    "MultiLabel",
+    "MultipleChoice",
     "PTuning",
     "PTuningV2",
     "Predictor",
     "PrefixTuning",
+    "Probing",
     "PromptTuning",
     "Recipe",
+    "Regression",
+    "TextToText",
     "TrainingSettings",
     "load",
     "load_backbone",
     "load_recipe",
     "run_recipe",
     "train",
+    "train_together",
 ]
 
 _HOMES = {
-    "foreword.api": ("train",),
+    "foreword.api": ("train", "train_together"),
     "foreword.backbones": ("Backbone", "load_backbone"),
     "foreword.inference.mixed": ("MixedPredictor",),
     "foreword.inference.predictor": ("Predictor", "load"),
@@ -87,7 +106,18 @@ _HOMES = {
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),
-    "foreword.tasks": ("NER", "QA", "Classification"),
+    "foreword.tasks": (
+        "NER",
+        "QA",
+        "Classification",
+        "Generation",
+        "MultiLabel",
+        "MultipleChoice",
+        "Probing",
+        "Regression",
+        "TextToText",
+    ),
+    "foreword.training.mixing": ("Mixing",),
     "foreword.training.settings": ("TrainingSettings",),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from foreword.data.sources import Source
 from foreword.errors import ForewordError
 from foreword.methods import Method
 from foreword.tasks import Task
+from foreword.training.mixing import Mixing
 from foreword.training.progress import progress_tracker
-from foreword.training.run import TrainedRun, prepare, train_prepared
+from foreword.training.run import TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker, Trackers
 
@@ -44,12 +46,53 @@ def train(
     Raises:
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
     """
+    settings = _settings(training)
+    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
+    with _listening(progress, tracker) as everyone:
+        return train_prepared(backbone, method, prepared, settings, tracker=everyone)
+
+
+def train_together(
+    backbone: Backbone,
+    method: Method,
+    tasks: Mapping[str, tuple[Task[Any, Any], Data, Data]],
+    *,
+    mixing: Mixing | None = None,
+    progress: bool = True,
+    tracker: Tracker | None = None,
+    **training: Any,
+) -> dict[str, TrainedRun]:
+    """Train one prompt for several tasks, and a head for each; the weights of the best mean dev score are kept.
+
+    Args:
+        backbone, method: as in `train`; a method that leaves the backbone's weights as they are.
+        tasks: name -> task, training data and dev data.
+        mixing: how the tasks share the steps, such as ``Mixing(temperature=2)``; by the size of their data if None.
+        progress, tracker, **training: as in `train`.
+
+    Returns:
+        Name -> its model and scores. Save each, and start a run of its own from there (``start_from``,
+        ``start_head``) to tune a task alone.
+
+    Raises:
+        DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
+    """
+    settings = _settings(training)
+    check_sharing(method, settings, len(tasks))
+    prepared = {
+        name: prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
+        for name, (task, train, dev) in tasks.items()
+    }
+    with _listening(progress, tracker) as everyone:
+        return train_several(backbone, method, prepared, settings, mixing=mixing, tracker=everyone)
+
+
+def _settings(training: Mapping[str, Any]) -> TrainingSettings:
     settings = TrainingSettings(**training)
     if settings.tensorboard:
         raise ForewordError("there is no run folder here to log to: pass tracker=TensorBoardTracker(folder) instead")
-    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
-    everyone = Trackers(*([progress_tracker()] if progress else []), *([tracker] if tracker else []))
-    try:
-        return train_prepared(backbone, method, prepared, settings, tracker=everyone)
-    finally:
-        everyone.close()
+    return settings
+
+
+def _listening(progress: bool, tracker: Tracker | None) -> closing[Trackers]:
+    return closing(Trackers(*([progress_tracker()] if progress else []), *([tracker] if tracker else [])))

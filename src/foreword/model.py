@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foreword.attachment import Attachment, active
-from foreword.backbones import Backbone
-from foreword.data.batching import Batch
+from foreword.backbones import Backbone, continuation_logits, generate
+from foreword.data.batching import WRITTEN, Batch
 from foreword.errors import BackboneError
 from foreword.heads import Head
 from foreword.injection import Injection, Mixture, Prompt
-from foreword.methods import Method, PromptEncoder, attach
+from foreword.methods import Method, PromptEncoder, attach, fold, single
 
 
 class PromptedModel(nn.Module):
@@ -27,6 +28,9 @@ class PromptedModel(nn.Module):
         prompt: a prompt encoder to use instead of a fresh one, such as a folded prompt.
         attachment: what the method put into the backbone already; put there afresh if None.
         labels: of the task, for methods that start from their names.
+
+    Raises:
+        MethodError: the task's answers are written, and the prompt is a mixture.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class PromptedModel(nn.Module):
         self.method = method
         self.prompt = prompt or method.build(backbone, labels)
         self.head = head
+        if head.reads == "continuation" and self.prompt is not None:
+            single(fold(self.prompt))  # a prompt that cannot write is told of before it is trained
         backbone.freeze()
         self.attachment = attachment or attach(method, backbone)
         self.tuned = method.tuned([name for name, _ in backbone.model.named_parameters()])
@@ -54,29 +60,41 @@ class PromptedModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
         prompt: Prompt | Mixture | None = None if self.prompt is None else self.prompt()
-        if isinstance(prompt, Mixture):
-            return self._mixed(batch, prompt)
-        injection = None if prompt is None else Injection([prompt])
-        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
-        return self._logits(*texts, injection)
+        if isinstance(prompt, Mixture):  # one pass in which every row stands once per prompt
+            count = len(prompt.prompts)
+            injection = Injection(prompt.prompts, torch.arange(count).repeat(len(batch.input_ids)))
+            return mix(self._logits(batch.repeated(count), injection), prompt.log_weights, self.head.class_axis)
+        return self._logits(batch, None if prompt is None else Injection([prompt]))
 
-    def _mixed(self, batch: Batch, mixture: Mixture) -> Tensor:
-        """One pass in which every row stands once per prompt."""
-        count, rows = len(mixture.prompts), len(batch.input_ids)
-        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.marks)
-        ids, mask, types, marks = (None if text is None else text.repeat_interleave(count, 0) for text in texts)
-        assert ids is not None
-        assert mask is not None
-        injection = Injection(mixture.prompts, torch.arange(count).repeat(rows))
-        logits = self._logits(ids, mask, types, marks, injection)
-        return mix(logits, mixture.log_weights, self.head.class_axis)
-
-    def _logits(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, marks: Tensor | None, injection: Injection | None
-    ) -> Tensor:
+    def _logits(self, batch: Batch, injection: Injection | None) -> Tensor:
+        ids, mask = batch.input_ids, batch.attention_mask
         with self.adapted():
-            hidden = self.backbone(ids, mask, types, injection)
-            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=marks)
+            if self.head.reads == "continuation":
+                logits: Tensor = self.head(
+                    continuation_logits(self.backbone, ids, mask, batch.targets[WRITTEN], injection), mask
+                )
+                return logits
+            hidden = self.backbone(ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer)
+            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=batch.marks)
+
+    def write(self, batch: Batch, **settings: Any) -> Tensor:
+        """Token ids ``(B, U)`` that the language model goes on with, every row reading this model's prompt.
+
+        Args:
+            batch: of given texts.
+            **settings: of `generate`.
+
+        Raises:
+            BackboneError: the model writes no text.
+            MethodError: the prompt is a mixture.
+        """
+        injection = None if self.prompt is None else Injection([single(self.prompt())])
+        with self.adapted():
+            return generate(self.backbone, batch.input_ids, batch.attention_mask, injection, **settings)
+
+    def sibling(self, head: Head) -> PromptedModel:
+        """A model of another task that shares everything with this one but the head; no weights of the backbone."""
+        return PromptedModel(self.backbone, self.method, head, self.prompt, attachment=self.attachment)
 
     def adapted(self) -> AbstractContextManager[None]:
         """While it lasts, the backbone computes as this model has changed it; whatever runs it does so inside.
@@ -139,6 +157,49 @@ class PromptedModel(nn.Module):
             weight.copy_(weights[name])
 
 
+class MultiTaskModel:
+    """Models that share a backbone and all that is trained on it, but for a head each.
+
+    Args:
+        models: task name -> model, all but the first made by `PromptedModel.sibling`. There may be one alone.
+    """
+
+    def __init__(self, models: Mapping[str, PromptedModel]) -> None:
+        self.models = dict(models)
+        first = next(iter(self.models.values()))
+        self.backbone, self.method = first.backbone, first.method
+
+    def to(self, device: torch.device) -> None:
+        """Move everything that is trained, and the backbone."""
+        for model in self.models.values():
+            model.to(device)
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter that is trained, once, with its part's name in front."""
+        seen: set[nn.Parameter] = set()
+        for model in self.models.values():
+            fresh = [(name, parameter) for name, parameter in model.trainable() if parameter not in seen]
+            seen.update(parameter for _, parameter in fresh)
+            yield from fresh
+
+    def state(self) -> dict[str, Tensor]:
+        """What `PromptedModel.state` gives, heads under the name of their task."""
+        return {
+            f"{task}/{name}" if name.startswith("head.") else name: tensor
+            for task, model in self.models.items()
+            for name, tensor in model.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        for task, model in self.models.items():
+            model.load_state({name.removeprefix(f"{task}/"): tensor for name, tensor in state.items()})
+
+
 def head_logits(
     head: Head, backbone: Backbone, hidden: Tensor, ids: Tensor, mask: Tensor, *, marks: Tensor | None = None
 ) -> Tensor:
@@ -147,14 +208,14 @@ def head_logits(
     Args:
         head: of whatever kind.
         backbone: that gave ``hidden``, and whose vocabulary the head may read.
-        hidden: ``(B, T, D)``.
+        hidden: ``(B, T, D)``; of every layer, ``(B, T, (N + 1) D)``, where a head may want only the last.
         ids, mask: ``(B, T)``, of the text.
         marks: ``(B, T)``, numbers of marked stretches, where there are some.
     """
-    seen = hidden
+    seen = hidden if head.every_layer else hidden[..., -backbone.hidden_size :]
     if head.reads != "hidden":
         rows = torch.arange(len(ids), device=hidden.device)
-        seen = backbone.vocabulary_features(hidden[rows, backbone.answer_positions(ids, mask)])  # (B, W)
+        seen = backbone.vocabulary_features(seen[rows, backbone.answer_positions(ids, mask)])  # (B, W)
     if head.reads == "vocabulary":
         seen = backbone.vocabulary_logits(seen)  # (B, V)
     trained = next(head.parameters(), None)
@@ -162,22 +223,23 @@ def head_logits(
     return logits
 
 
-def mix(logits: Tensor, log_weights: Tensor, axis: int) -> Tensor:
-    """Mix the answers of K prompts as probabilities, in float32 or better.
+def mix(logits: Tensor, log_weights: Tensor, axis: int | None) -> Tensor:
+    """Mix the answers of K prompts, in float32 or better: as probabilities, or else as the numbers they are.
 
     Padding, where a head gives the lowest number, keeps it along an axis of positions.
 
     Args:
         logits: ``(B K, ...)``, the K answers to one row behind one another.
         log_weights: ``(K,)``.
-        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`).
+        axis: of ``logits``, along which a softmax gives probabilities (`Head.class_axis`), or None.
 
     Returns:
-        Log probabilities ``(B, ...)``, which are logits of the mixture.
+        Log probabilities ``(B, ...)``, which are logits of the mixture; without an axis, means of the logits.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    answers = wide.log_softmax(axis).reshape(-1, len(log_weights), *logits.shape[1:])
-    return torch.logsumexp(answers + log_weights.view(-1, *[1] * (logits.dim() - 1)), dim=1)
+    answers = (wide if axis is None else wide.log_softmax(axis)).reshape(-1, len(log_weights), *logits.shape[1:])
+    shares = log_weights.view(-1, *[1] * (logits.dim() - 1))
+    return (answers * shares.exp()).sum(1) if axis is None else torch.logsumexp(answers + shares, dim=1)
 
 
 def _of_part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

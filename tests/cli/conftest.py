@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
+from foreword.tasks import TASKS, WritingTask
 from tiny import tiny_backbone_folder
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,14 @@ DATA = {
     "classification": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "ner": ("diary-train.conll", "diary-dev.conll"),
     "qa": ("notices-train.json", "notices-dev.json"),
+    "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
+    "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
+    "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "generation": ("written-train.jsonl", "written-dev.jsonl"),
+    "text-to-text": ("tickets-train.jsonl", "tickets-dev.jsonl"),
+    "probing": ("facts.jsonl", "facts.jsonl"),
 }
+FACTS = [{"sub_label": who, "obj_label": where} for who in ("Anna", "Peter") for where in ("London", "Germany")]
 SIZES = Sizes(tickets_train=24, tickets_dev=12, diary_train=24, diary_dev=12, notices_train=16, notices_dev=8)
 
 
@@ -40,16 +49,46 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.backbone = tiny_backbone_folder("bert", folder / "bert")
+        self.writer = tiny_backbone_folder("gpt2", folder / "gpt2", language_model=True)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
+        for side in ("train", "dev"):
+            self._retell(side)
+        for tickets, written in zip(DATA["classification"], DATA["generation"], strict=True):
+            items = map(json.loads, (folder / "data" / tickets).read_text("utf-8").splitlines())
+            lines = (json.dumps({"source": item["text"], "target": ["It is", item["label"]]}) for item in items)
+            (folder / "data" / written).write_text("\n".join(lines), "utf-8")
+        (folder / "data" / "facts.jsonl").write_text("".join(f"{json.dumps(fact)}\n" for fact in FACTS))
+
+    def backbone_of(self, task: str) -> Path:
+        if not TASKS[task]().needs_language_model:
+            return self.backbone
+        return self.writer if issubclass(TASKS[task], WritingTask) else self.language_model
 
     def data(self, task: str, side: str) -> Path:
         return self.folder / "data" / DATA[task][side == "dev"]
 
+    def _retell(self, side: str) -> None:
+        """Data of more tasks, out of the tickets."""
+        tickets = [json.loads(line) for line in self.data("classification", side).read_text("utf-8").splitlines()]
+        texts = [ticket["text"] for ticket in tickets]
+        for task, fields in (
+            ("regression", [{"score": len(text) / 10} for text in texts]),
+            ("multi-label", [{"labels": [ticket["label"]] * (n % 5 > 0)} for n, ticket in enumerate(tickets)]),
+            (
+                "multiple-choice",
+                [{"choices": texts[n % 2 : n % 2 + 2 + n % 3], "label": n % 2} for n in range(len(texts))],
+            ),
+        ):
+            lines = [json.dumps({"text": text} | more) for text, more in zip(texts, fields, strict=True)]
+            self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
+
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"
+        speaks = str(TASKS[task]().needs_language_model).lower()
         path.write_text(
-            f'[backbone]\nname = "{self.backbone}"\n[task]\ntype = "{task}"\n'
+            f'[backbone]\nname = "{self.backbone_of(task)}"\nlanguage_model = {speaks}\n[task]\ntype = "{task}"\n'
             f'[data]\ntrain = "{self.data(task, "train")}"\ndev = "{self.data(task, "dev")}"\n'
             "[method]\nprompt_length = 4\n[training]\nepochs = 1\n"
         )

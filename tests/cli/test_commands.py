@@ -52,9 +52,16 @@ def test_inspect_tells_what_the_artifact_is(place, trained, task):
     manifest = json.loads((output / "artifact" / "artifact.json").read_text())
     told = place.run("inspect", output)
     assert told.code == 0
-    for text in (task, "ptuning-v2", "prompt_length = 4", str(place.backbone), manifest["backbone"]["weights"]):
+    for text in (
+        task,
+        "ptuning-v2",
+        "prompt_length = 4",
+        str(place.backbone_of(task)),
+        manifest["backbone"]["weights"],
+    ):
         assert text in told.out
-    for text in ("4 positions each at encoder.0", "prompt.safetensors", "epochs", manifest["metrics"]["main"]):
+    stack = "decoder" if TASKS[task]().needs_language_model else "encoder"
+    for text in (f"4 positions each at {stack}.0", "prompt.safetensors", "epochs", manifest["metrics"]["main"]):
         assert text in told.out
     assert json.loads(place.run("inspect", output, "--json").out) == manifest
 
@@ -143,7 +150,7 @@ def test_help_is_fast_and_teaches(place):
 
 
 def test_an_unexpected_error_asks_for_a_report(place, monkeypatch):
-    monkeypatch.setattr("foreword.recipes.load_recipe", Mock(side_effect=IndexError("list index out of range")))
+    monkeypatch.setattr("foreword.recipes.load_any_recipe", Mock(side_effect=IndexError("list index out of range")))
     result = place.run("train", "x.toml")
     assert result.code == 1
     assert "IndexError: list index out of range" in result.err

@@ -27,7 +27,7 @@ def test_a_recipe_as_written_trains(place, tmp_path, monkeypatch, task):
     wrote = place.run("init", task, "--output", "sub/mine.toml", "--train", train, "--dev", dev)
     assert (wrote.code, wrote.out) == (0, "wrote sub/mine.toml\n\nNext: foreword train sub/mine.toml\n")
     assert load_recipe("sub/mine.toml").data.train == (f"sub/../{train}",)  # as seen from the recipe
-    changes = [f"backbone.name={place.backbone}", "training.epochs=1"]
+    changes = [f"backbone.name={place.backbone_of(task)}", "training.epochs=1"]
     result = place.run("train", "sub/mine.toml", *(word for change in changes for word in ("--set", change)))
     assert result.code == 0, result
     assert (tmp_path / "runs/mine/artifact").is_dir()

@@ -107,6 +107,21 @@ class TestCollate:
         for order in ([0, 3], [3, 0]):
             assert set(collate(rows, order, pad_id=0).targets) == {"label"}
 
+    def test_numbers_that_are_not_whole(self):
+        rows = [Encoded(input_ids=[1] * 3, targets={"score": 0.5}), Encoded(input_ids=[2], targets={"score": -2.0})]
+        scores = collate(rows, [1, 0], pad_id=0).targets["score"]
+        assert scores.tolist() == [-2.0, 0.5]
+        assert scores.dtype == torch.float32
+
+    def test_one_number_per_label_is_not_one_per_token(self):
+        rows = [
+            Encoded(input_ids=[1] * 3, targets={"labels": [1, 0]}),
+            Encoded(input_ids=[2], targets={"labels": [0, 0]}),
+        ]
+        labels = collate(rows, [0, 1], pad_id=0).targets["labels"]
+        assert labels.tolist() == [[1, 0], [0, 0]]
+        assert labels.dtype == torch.int64
+
     def test_padding_an_encoding_with_the_tokenizer_gives_the_same(self, backbone):
         texts = ["Anna visited London.", "It", "Nobody wrote a letter to O'Brien."]
         rows = [Encoded(input_ids=backbone.tokenizer(text)["input_ids"]) for text in texts]

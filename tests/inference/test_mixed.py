@@ -68,6 +68,8 @@ class ForwardCalls:
         {"classification": "head-only", "ner": "head-only"},
         {"ner": "ptuning-v2-some-layers"},
         {"qa": "ptuning-v2", "classification": "ptuning-v2-some-layers"},
+        {"multiple-choice": "ptuning-v2", "regression": "ptuning-v2-mlp", "multi-label": "head-only"},
+        {"multiple-choice": "mixture", "classification": "ptuning-v2"},
     ],
 )
 def test_answers_are_those_of_each_task_alone(kinds):
@@ -111,6 +113,19 @@ def test_windows_of_one_text_are_rows_of_the_one_pass():
     assert calls.rows[0] > 3
     single = fw.load(tiny_artifact("qa", KINDS["qa"]), backbone).predict([long])
     assert_same(mixed[:1], single)
+
+
+def test_all_choices_of_an_example_are_answered_together():
+    backbone = tiny_backbone()
+    predictor = fw.MixedPredictor(backbone, artifacts_of({"multiple-choice": "ptuning-v2", "ner": "ptuning-v2-mlp"}))
+    items = records("multiple-choice", labelled=False)
+    calls = ForwardCalls(backbone)
+    mixed = predictor.predict(interleaved(["multiple-choice", "ner"]))
+    assert calls.rows == [sum(len(item["choices"]) for item in items) + 4]
+    for item, answer in zip(items, mixed[::2], strict=True):
+        assert len(answer["probabilities"]) == len(item["choices"])
+        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert answer["text"] == item["choices"][int(answer["label"])]
 
 
 def test_nothing_asked_is_nothing_answered():

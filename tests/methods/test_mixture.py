@@ -36,6 +36,15 @@ INNER = {
     "layer-deltas": fw.LayerDeltas(prompt_length=2, placement="after-first"),
     "combined": fw.Combined(parts=(fw.PTuningV2(prompt_length=2, init_scale=1.0), fw.PromptTuning(prompt_length=3))),
 }
+AXES = {
+    "classification": -1,
+    "ner": -1,
+    "qa": 0,
+    "regression": None,
+    "multi-label": None,
+    "multiple-choice": None,
+}
+"""Along which the logits of one row are of one choice."""
 CLOZE = {
     "bert": fw.Classification(
         labels=("no", "yes"), head="verbalizer", template="{text} {mask}.", verbalizer={"no": "cheap", "yes": "good"}
@@ -59,8 +68,11 @@ def probabilities(logits: np.ndarray, axis: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def by_hand(model, row, axis: int) -> np.ndarray:
-    """Log probabilities of one row, ``(C,)`` or ``(T, C)``: each prompt alone, without padding, in numpy."""
+def by_hand(model, row, axis: int | None) -> np.ndarray:
+    """Log probabilities of one row, ``(C,)`` or ``(T, C)``: each prompt alone, without padding, in numpy.
+
+    Without an axis, numbers that stand by themselves.
+    """
     mixture = model.prompt()
     weights = probabilities(model.prompt.log_weights.numpy(), 0)
     total = 0.0
@@ -68,8 +80,35 @@ def by_hand(model, row, axis: int) -> np.ndarray:
         one = collated(model.backbone, [row])
         hidden = model.backbone(one.input_ids, one.attention_mask, one.token_type_ids, Injection([prompt]))
         logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask)
-        total = total + weight * probabilities(logits[0].numpy(), axis)
-    return np.log(total)
+        total = total + weight * (logits[0].numpy() if axis is None else probabilities(logits[0].numpy(), axis))
+    return total if axis is None else np.log(total)
+
+
+def losses(task: str, rows, answers) -> list[float]:
+    """What every target adds to the loss, out of what `by_hand` gave for the rows."""
+    found, place = [], 0
+    while place < len(rows):
+        targets, answer = rows[place].targets, answers[place]
+        place += 1
+        match task:
+            case "classification":
+                found.append(-answer[targets["label"]])
+            case "ner":
+                found += [-answer[token, tag] for token, tag in enumerate(targets["tags"]) if tag != IGNORED]
+            case "qa":
+                found += [-answer[targets["start"], 0], -answer[targets["end"], 1]]
+            case "regression":
+                found.append((answer[0] - targets["score"]) ** 2)
+            case "multi-label":
+                signs = 2 * np.array(targets["labels"]) - 1
+                found += list(np.log1p(np.exp(-signs * answer)))
+            case "multiple-choice":
+                scores = [answer[0]]
+                while place < len(rows) and rows[place].targets["choice"] == IGNORED:
+                    scores.append(answers[place][0])
+                    place += 1
+                found.append(np.log(np.exp(scores).sum()) - scores[targets["choice"]])
+    return found
 
 
 def examples_of(task, texts):
@@ -78,7 +117,7 @@ def examples_of(task, texts):
 
 class TestLogits:
     @pytest.mark.parametrize("inner", INNER)
-    @pytest.mark.parametrize(("task", "axis"), [("classification", -1), ("ner", -1), ("qa", 0)])
+    @pytest.mark.parametrize(("task", "axis"), AXES.items())
     def test_are_those_of_each_prompt_alone_averaged(self, task, axis, inner):
         backbone = tiny_backbone("bert", dtype=torch.float64)
         model = model_of(fw.MixtureOfPrompts(of=INNER[inner], count=3), backbone, TASKS[task])
@@ -113,14 +152,17 @@ class TestLogits:
         for row, logits in zip(rows, found, strict=True):
             np.testing.assert_allclose(logits.numpy(), by_hand(model, row, -1), rtol=1e-9, atol=1e-9)
 
-    @pytest.mark.parametrize(("task", "axis"), [("classification", -1), ("ner", -1), ("qa", 1)])
+    @pytest.mark.parametrize(("task", "axis"), AXES.items())
     def test_of_one_prompt_are_its_own(self, task, axis):
         backbone = tiny_backbone("bert", dtype=torch.float64)
         model = model_of(fw.MixtureOfPrompts(of=INNER["ptuning-v2"], count=1), backbone, TASKS[task])
         alone = PromptedModel(backbone, INNER["ptuning-v2"], model.head, model.prompt.prompts[0]).eval()
         batch = collated(backbone, tiny_data(TASKS[task], backbone, 5).rows)
         with torch.no_grad():
-            torch.testing.assert_close(model(batch), alone(batch).log_softmax(axis))
+            expected = alone(batch)
+            if axis is not None:
+                expected = expected.log_softmax(1 if task == "qa" else axis)
+            torch.testing.assert_close(model(batch), expected)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
     def test_padding_stays_harmless_in_any_type(self, dtype):
@@ -146,31 +188,20 @@ class TestLogits:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("task", TASKS)
-    def test_the_loss_is_of_the_mean_probability(self, task):
+    @pytest.mark.parametrize("task", [name for name in TASKS if not TASKS[name].needs_language_model])
+    def test_the_loss_is_of_the_mean(self, task):
         backbone = tiny_backbone("bert", dtype=torch.float64)
         model = model_of(fw.MixtureOfPrompts(of=INNER["layer-deltas"], count=2), backbone, TASKS[task])
         rows = tiny_data(TASKS[task], backbone, 4).rows
         batch = collated(backbone, rows)
-        losses = []
-        for row in rows:
-            logs = by_hand(model, row, 0 if task == "qa" else -1)
-            for column, name in enumerate(row.targets):
-                target = row.targets[name]
-                if task == "qa":
-                    losses.append(-logs[target, column])
-                elif task == "ner":
-                    losses += [-logs[place, tag] for place, tag in enumerate(target) if tag != IGNORED]
-                else:
-                    losses.append(-logs[target])
         found = TASKS[task].loss(model(batch), batch.targets)
-        expected = float(np.mean(losses))
+        expected = float(np.mean(losses(task, rows, [by_hand(model, row, AXES[task]) for row in rows])))
         assert float(found.detach()) == pytest.approx(expected, rel=1e-5)  # losses are computed in float32
 
     @pytest.mark.parametrize("inner", INNER)
     @pytest.mark.parametrize("task", TASKS)
     def test_a_gradient_reaches_every_prompt_and_the_weights(self, task, inner):
-        backbone = tiny_backbone()
+        backbone = tiny_backbone(language_model=TASKS[task].needs_language_model)
         model = model_of(fw.MixtureOfPrompts(of=INNER[inner], count=3), backbone, TASKS[task]).float()
         batch = collated(backbone, tiny_data(TASKS[task], backbone, 4).rows)
         TASKS[task].loss(model(batch), batch.targets).backward()
@@ -247,6 +278,7 @@ class TestMixedBatches:
             {"ner": "mixture", "qa": "mixture", "classification": "head-only"},
             {"ner": "mixture-of-prefixes", "classification": "ptuning-v2-gate", "qa": "p-tuning"},
             {"classification": "mixture-of-prefixes"},
+            {"regression": "mixture-of-prefixes", "ner": "ptuning-v2", "multi-label": "mixture"},
         ],
     )
     def test_answers_are_those_of_each_task_alone(self, kinds):

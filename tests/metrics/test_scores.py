@@ -3,8 +3,11 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from foreword.metrics.choice import choice_scores
 from foreword.metrics.classification import classification_scores
+from foreword.metrics.multi_label import label_set_scores
 from foreword.metrics.qa import answer_scores
+from foreword.metrics.regression import regression_scores
 from foreword.metrics.scores import Scores
 from foreword.metrics.sequence import entity_scores
 
@@ -36,7 +39,10 @@ def test_scores_refuse_what_is_no_fraction(values, message):
         Scores(values=values, counts={}, main="f1")
 
 
-@pytest.mark.parametrize("metric", [classification_scores, entity_scores, answer_scores])
+@pytest.mark.parametrize(
+    "metric",
+    [classification_scores, entity_scores, answer_scores, regression_scores, label_set_scores, choice_scores],
+)
 def test_every_metric_refuses_unequal_lengths_and_nothing(metric):
     with pytest.raises(ValueError, match="2 gold items but 1 predictions"):
         metric(["a", "b"], ["a"])

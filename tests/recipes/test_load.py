@@ -116,7 +116,7 @@ class TestUnknownKeys:
             ("[method]\nprompt_lenght = 1\n", "method.prompt_lenght: unknown key; did you mean 'prompt_length'?"),
             ("[method]\ntype = 'head-only'\nxyz = 1\n", "method.xyz: unknown key; there are: "),
             ("[task.columns]\ntxt = 'x'\n", "task.columns.txt: unknown key; did you mean 'text'?"),
-            ("[task.columns]\nqqq = 'x'\n", "task.columns.qqq: unknown key; there are: text, pair, label, id"),
+            ("[task.columns]\nqqq = 'x'\n", "task.columns.qqq: unknown key; there are: text, pair, id, label"),
             ("[qqq]\n", "qqq: unknown key; there are: base, name, backbone, task, data, method, training"),
         ],
     )
@@ -203,7 +203,7 @@ class TestWrongTypes:
         ("override", "says"),
         [
             ("method.type=ptuning", "method.type: 'ptuning' is not one of ptuning-v2, "),
-            ("task.type=nerr", "task.type: 'nerr' is not one of classification, ner, qa. Did you mean 'ner'?"),
+            ("task.type=nerr", f"task.type: 'nerr' is not one of {', '.join(TASKS)}. Did you mean 'ner'?"),
             ("task.type=3", "task.type: '3' is not one of"),
             ("method.type=[]", "method.type: '[]' is not one of"),
         ],
@@ -384,10 +384,10 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["rtee", "", "../rte", "rte/", "."])
     def test_no_packaged_recipe(self, name):
         (mistake,) = mistakes(name)
-        assert mistake.startswith("no such file, nor a packaged recipe of that name (there are: boolq")
+        assert mistake.startswith("no such file, nor a packaged recipe of that name (there are: agnews")
 
 
-@pytest.mark.parametrize("name", packaged_recipes())
+@pytest.mark.parametrize("name", [name for name in packaged_recipes() if not name.endswith("-multi-task")])
 class TestPackagedRecipes:
     @pytest.fixture(autouse=True)
     def _data(self, monkeypatch):

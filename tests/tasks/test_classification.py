@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.errors import DataError
+from foreword.errors import DataError, TaskError
 from foreword.tasks import Classification
 from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer
 
@@ -174,3 +175,29 @@ def test_score_counts_right_labels():
     ]
     scores = task.score(examples, predictions)
     assert scores.values["accuracy"] == 0.5
+
+
+class TestPositive:
+    def test_adds_its_f1_and_may_be_selected_by(self):
+        task = Classification(labels=("0", "1"), positive="1", main="accuracy_and_f1")
+        examples = [TextExample(id=str(i), text="x", label=label) for i, label in enumerate("1100")]
+        predictions = [
+            task.decode(e, (), [torch.tensor([0.0, up])]) for e, up in zip(examples, (1, 1, 1, -1), strict=True)
+        ]
+        scores = task.score(examples, predictions)
+        assert scores.values["f1"] == pytest.approx(0.8)
+        assert (scores.main, scores.main_value) == ("accuracy_and_f1", pytest.approx((0.75 + 0.8) / 2))
+        plain = Classification(labels=("0", "1")).score(examples, predictions)
+        assert plain.main == "accuracy"
+        assert "f1" not in plain.values
+
+    def test_must_be_a_label(self):
+        with pytest.raises(ValidationError, match=r"'2' is no label\. Labels: 0, 1"):
+            Classification(labels=("0", "1"), positive="2")
+        with pytest.raises(TaskError, match=r"task\.positive: '2' is no label. Labels: 0, 1"):
+            Classification(positive="2").with_labels_from([TextExample(id="", text="x", label=label) for label in "01"])
+
+    @pytest.mark.parametrize("main", ["f1", "accuracy_and_f1"])
+    def test_is_needed_for_its_f1(self, main):
+        with pytest.raises(ValidationError, match=r"needs task\.positive"):
+            Classification(main=main)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import foreword as fw
 from foreword.artifacts.format import load_artifact
@@ -16,9 +18,10 @@ from foreword.model import PromptedModel
 from foreword.recipes import load_recipe, run_recipe
 from foreword.training.run import prepare, train_prepared
 from foreword.training.settings import TrainingSettings
+from foreword.training.transfer import Start
 from plain import collated
 from tiny import tiny_backbone
-from tiny_artifacts import METHODS, records, tiny_artifact, train_tiny
+from tiny_artifacts import METHODS, answers_of, records, tiny_artifact, train_tiny
 from tiny_runs import Recorder
 
 
@@ -84,6 +87,29 @@ def test_another_length_starts_its_first_positions():
         assert pair.key[:, 4:].abs().min() > 0
 
 
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.tunes_backbone])
+def test_with_the_same_method_and_its_head_it_answers_as_the_other_ended(name):
+    """Whatever it trains: prompts behind an MLP, several of them and their shares, modules in the layers."""
+    path, backbone = tiny_artifact("classification", name), tiny_backbone()
+    artifact = load_artifact(path)
+    model = PromptedModel(backbone, METHODS[name], artifact.task.build_head(backbone.hidden_size, backbone))
+    fresh = answers_of(SimpleNamespace(task=artifact.task, backbone=backbone, model=model))
+    Start(artifact, with_head=True).begin(model)
+    begun = answers_of(SimpleNamespace(task=artifact.task, backbone=backbone, model=model))
+    assert begun == answers_of(fw.load(path, tiny_backbone())) != fresh
+
+
+def test_a_head_can_go_with_the_prompt_of_other_settings():
+    """A longer prompt starts from the folded one, and the head is the other's."""
+    path = tiny_artifact("classification", "ptuning-v2")
+    artifact, backbone = load_artifact(path), tiny_backbone()
+    model = PromptedModel(backbone, fw.PTuningV2(prompt_length=6), artifact.task.build_head(backbone.hidden_size))
+    Start(artifact, with_head=True).begin(model)
+    assert all(torch.equal(tensor, artifact.head[name]) for name, tensor in model.head.state_dict().items())
+    for site, pair in fold(model.prompt).prefix.items():
+        assert torch.equal(pair.key[:, :4], artifact.prompt.prefix[site].key)
+
+
 class TestRefused:
     def train(self, method="ptuning-v2", backbone=None, **settings):
         return train_tiny("classification", method, backbone, **settings)
@@ -100,6 +126,16 @@ class TestRefused:
     def test_an_artifact_without_a_prompt(self):
         with pytest.raises(ArtifactError, match=r"has no prompt to start from .its method is 'head-only'"):
             self.train(start_from=str(tiny_artifact("ner", "head-only")))
+
+    def test_a_head_alone_unless_it_is_asked_for(self):
+        path = str(tiny_artifact("classification", "head-only"))
+        with pytest.raises(ArtifactError, match="has no prompt to start from"):
+            self.train("head-only", start_from=path)
+        self.train("head-only", start_from=path, start_head=True)
+
+    def test_a_head_without_an_artifact(self):
+        with pytest.raises(ValidationError, match=r"there is no artifact to take a head from"):
+            self.train(start_head=True)
 
     def test_a_prompt_that_means_nothing_by_itself(self):
         with pytest.raises(ArtifactError, match="trained together with changes of the backbone"):

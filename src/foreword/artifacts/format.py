@@ -64,6 +64,11 @@ class Artifact:
     attachment: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
 
+    @property
+    def trains_on(self) -> bool:
+        """Whether it holds the prompt's parameters as trained (`load_unfolded`)."""
+        return UNFOLDED in self.manifest.files
+
     def build_head(self, backbone: Backbone) -> Head:
         """The task's head with its trained weights, for a backbone that was checked.
 
@@ -240,7 +245,7 @@ def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:
     Raises:
         ArtifactError: the artifact has none.
     """
-    if UNFOLDED not in artifact.manifest.files:
+    if not artifact.trains_on:
         raise ArtifactError(f"{artifact.path}: holds no unfolded parameters to train on from")
     return read_tensors(artifact.path / UNFOLDED)
 
@@ -255,6 +260,8 @@ def _folder_of(path: Path) -> Path:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
     if not exists:
         raise ArtifactError(f"{path}: no such folder")
+    if several := sorted(str(found.parent) for found in (path / "artifacts").glob(f"*/{MANIFEST}")):
+        raise ArtifactError(f"{path}: a run of several tasks. Name one of its artifacts: {', '.join(several)}")
     if begun:
         raise ArtifactError(f"{path}: this run is not finished, so it has no artifact yet. Go on with --resume")
     raise ArtifactError(f"{path}: not an artifact (no {MANIFEST} in it)")

@@ -42,6 +42,10 @@ class PrefixCall:
         sources: ``(B,)`` length of the given text including its padding, for infix prompts.
         past: positions that a generation's cache holds, before the first one that asks.
         recompute: whether layers that a family runs itself keep no activations for the backward pass.
+        keep: whether to keep what every layer of the first stack is given.
+
+    Attributes:
+        kept: number of a layer -> hidden states ``(B, S, D)`` it was given; None where nothing is kept.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class PrefixCall:
         sources: Tensor | None = None,
         past: int = 0,
         recompute: bool = False,
+        keep: bool = False,
     ) -> None:
+        self.kept: dict[int, Tensor] | None = {} if keep else None
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
@@ -89,14 +95,26 @@ class PrefixCall:
         sites = self.sites[module]
         return sites[0] if len(sites) == 1 else sites[self._turns[module] % len(sites)]
 
-    def with_deltas(self, hidden: Tensor, layer: int) -> Tensor:
+    def entering(self, hidden: Tensor, layer: int) -> Tensor:
         """What a layer is given, ``(B, S, D)``, with the deltas of the input prompts added at their places."""
         delta = None if self.injection is None or self.slots is None else self.injection.deltas(layer)
-        if delta is None or self.slots is None:
-            return hidden
-        rows, places = self.slots.shape
-        delta = delta.to(hidden.dtype).expand(rows, -1, -1)
-        return hidden.scatter_add(1, self.slots[:, :, None].expand(rows, places, hidden.shape[-1]), delta)
+        if delta is not None and self.slots is not None:
+            rows, places = self.slots.shape
+            delta = delta.to(hidden.dtype).expand(rows, -1, -1)
+            hidden = hidden.scatter_add(1, self.slots[:, :, None].expand(rows, places, hidden.shape[-1]), delta)
+        if self.kept is not None:
+            self.kept[layer] = hidden
+        return hidden
+
+    def side_by_side(self, hidden: Tensor) -> Tensor:
+        """What was kept of every layer and, last, ``hidden``: ``(B, S, (N + 1) D)``. Nothing is kept from here on.
+
+        All but the last are normalized without weights, since some families leave it to the very end.
+        """
+        assert self.kept is not None
+        states = [nn.functional.layer_norm(self.kept[layer], hidden.shape[-1:]) for layer in sorted(self.kept)]
+        self.kept = None  # layers that are computed again in the backward pass have nothing to tell
+        return torch.cat([state.to(hidden.dtype) for state in states] + [hidden], dim=-1)
 
     def through(self, layer: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
         """What ``layer`` makes of ``hidden``; made a second time in the backward pass where that is asked for."""

@@ -191,6 +191,12 @@ class Backbone(nn.Module):
         return int(getattr(config, "hidden_size", None) or config.d_model)
 
     @property
+    def depth(self) -> int:
+        """N, layers of the stack that heads read."""
+        first = next(iter(self.sites)).stack
+        return 1 + max(site.layer for site in self.sites if site.stack == first)
+
+    @property
     def parameter_count(self) -> int:
         """Number of weights, frozen or not."""
         return sum(p.numel() for p in self.model.parameters())
@@ -266,6 +272,8 @@ class Backbone(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         injection: Injection | None = None,
+        *,
+        every_layer: bool = False,
     ) -> Tensor:
         """Hidden states of the last layer, for the text positions only.
 
@@ -278,14 +286,15 @@ class Backbone(nn.Module):
             token_type_ids: ``(B, T)`` segment numbers, for families that have them; the vectors of an
                 input prompt are in segment 0.
             injection: prompts of the batch, or None for the bare model.
+            every_layer: whether to give those of the embeddings and of every layer, side by side.
 
         Returns:
-            ``(B, T, D)``.
+            ``(B, T, D)``, or ``(B, T, (N + 1) D)`` of every layer, the last one at the end.
 
         Raises:
             BackboneError: text and prompt have more positions than the model, or it cannot read such a prompt.
         """
-        hidden, layout = self.states(input_ids, attention_mask, token_type_ids, injection)
+        hidden, layout = self.states(input_ids, attention_mask, token_type_ids, injection, every_layer=every_layer)
         if layout is None:
             return hidden
         if self.kind == "decoder" and layout.unread(attention_mask):
@@ -301,8 +310,10 @@ class Backbone(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         injection: Injection | None = None,
+        *,
+        every_layer: bool = False,
     ) -> tuple[Tensor, Layout | None]:
-        """What `forward` takes the text from: hidden states ``(B, S, D)`` of text and prompt, and where both stand.
+        """What `forward` takes the text from: hidden states of text and prompt, and where both stand.
 
         Returns:
             No layout where the sequence is the text as it was given.
@@ -322,8 +333,9 @@ class Backbone(nn.Module):
             inputs |= positions(self, inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
-        call = self.prefix_call(injection, slots=slots, sources=sources)
-        return FAMILIES[self.family].run(self.trunk, inputs, call), layout
+        call = self.prefix_call(injection, slots=slots, sources=sources, keep=every_layer)
+        hidden = FAMILIES[self.family].run(self.trunk, inputs, call)
+        return call.side_by_side(hidden) if every_layer else hidden, layout
 
     def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
         """Hidden states of the last layer of a model that reads images, for the class token and every patch.

@@ -30,7 +30,7 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     for number, layer in enumerate(encoder.layer):
         given, hidden = hidden, run_layer(layer, number, hidden, shared)
         if number == 0 and encoder.conv is not None:
-            hidden = encoder.conv(call.with_deltas(given, 0), hidden, mask.long())
+            hidden = encoder.conv(call.entering(given, 0), hidden, mask.long())
     return hidden
 
 

@@ -27,7 +27,7 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     bias = model.encoder.compute_position_bias(hidden[:1])  # (1, H, T, T)
     for number, layer in enumerate(model.encoder.layer):
         compute = detoured(layer, partial(_layer, layer, mask, bias, call))
-        hidden = call.through(compute, call.with_deltas(hidden, number))
+        hidden = call.through(compute, call.entering(hidden, number))
     return hidden
 
 

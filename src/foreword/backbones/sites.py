@@ -55,15 +55,15 @@ def find_sites(run: Run, stack: Callable[[Found], str]) -> Sites:
 
 
 def watch_layers(model: nn.Module, sites: Sites) -> None:
-    """Let every layer add the deltas of an input prompt to what it is given.
+    """Let every layer tell the call what it is given, which then adds the deltas of an input prompt.
 
     Deltas come with the call, as prefixes do; without them nothing is added. Only the first stack has
-    input prompts, so only its layers are watched.
+    input prompts and is read by heads, so only its layers are watched.
     """
     first = next(iter(sites.shapes)).stack
     for module, turns in sites.of.items():
         if turns[0].stack == first:
-            layer_of(model, module).register_forward_pre_hook(_add_deltas(module), with_kwargs=True)
+            layer_of(model, module).register_forward_pre_hook(_enter(module), with_kwargs=True)
 
 
 def layer_of(model: nn.Module, attention: nn.Module) -> nn.Module:
@@ -103,14 +103,14 @@ def _parent(model: nn.Module, name: str) -> nn.Module:
     return model.get_submodule(name.rpartition(".")[0])
 
 
-def _add_deltas(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
+def _enter(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
     def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         del layer
         call: PrefixCall | None = kwargs.get(KEYWORD)
-        if call is None or call.slots is None:
+        if call is None or (call.slots is None and call.kept is None):
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        changed = call.with_deltas(hidden, call.coming_site(attention).layer)
+        changed = call.entering(hidden, call.coming_site(attention).layer)
         if args:
             return (changed, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": changed}

@@ -30,7 +30,8 @@ def evaluate(
     *,
     data: Annotated[list[str], typer.Option("--data", help="Labelled file; may be repeated.")],
     format: Annotated[
-        str | None, typer.Option(help="jsonl, csv, tsv, conll, squad or datasets. (default: as in the recipe)")
+        str | None,
+        typer.Option(help="How the file is written, such as jsonl or squad. (default: as in the recipe)"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="datasets: which split. (default: as in the recipe)")] = None,
     backbone: BackboneName = None,
@@ -40,7 +41,7 @@ def evaluate(
 
     Files are read as the recipe's dev data were, unless an option says otherwise.
 
-    Values are fractions between 0 and 1.
+    Values are fractions between 0 and 1, or correlations; errors are in the data's own units.
     """
     predictor = open_predictor(artifact, backbone)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
@@ -54,7 +55,7 @@ def evaluate(
 
 def _print_scores(scores: Scores) -> None:
     """Metrics and counts of the whole, and where there are any, a row for every class or type."""
-    cells = {name: f"{value:.4f}" for name, value in scores.values.items()}
+    cells = {name: f"{value:.4f}" for name, value in {**scores.values, **scores.measures}.items()}
     cells |= {name: f"{count:,}" for name, count in scores.counts.items()}
     print_table([(name, cell) for name, cell in cells.items() if "/" not in name])
     columns = list(dict.fromkeys(name.partition("/")[0] for name in cells if "/" in name))

@@ -44,16 +44,18 @@ def inspect(
 
 
 def _sections(artifact: Artifact) -> dict[str, list[tuple[str, str]]]:
+    from foreword.artifacts.card import listed
+
     manifest = artifact.manifest
     return {
         str(artifact.path): [
             ("task", _component(manifest, "task")),
             ("method", _component(manifest, "method")),
-            ("labels", ", ".join(artifact.task.labels or ()) or "none"),
+            ("labels", listed(artifact.task.labels or ()) or "none"),
             ("made", manifest.created),
         ],
         "Fits": _fits(artifact),
-        "Scores on the dev data": score_rows(manifest.metrics.values),
+        "Scores on the dev data": score_rows({**manifest.metrics.values, **manifest.metrics.measures}),
         "Size": [
             ("trained parameters", share_words(manifest.parameters.trained, manifest.parameters.backbone)),
             *((name, size(entry.bytes)) for name, entry in manifest.files.items()),
@@ -75,7 +77,8 @@ def _component(manifest: Manifest, part: str) -> str:
 def _fits(artifact: Artifact) -> list[tuple[str, str]]:
     backbone = artifact.manifest.backbone
     columns = getattr(artifact.task, "columns", None)
-    reads = ", ".join(value for value in columns.model_dump().values() if value) if columns else ""
+    named = [value for value in columns.model_dump().values() if value] if columns else []
+    reads = ", ".join(value if isinstance(value, str) else ", ".join(value) for value in named)
     return [
         ("backbone", backbone.name if backbone.revision is None else f"{backbone.name} at {backbone.revision}"),
         ("family", f"{backbone.family}, {backbone.dtype}"),
@@ -116,6 +119,7 @@ def _training_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("steps", f"{training.steps:,}, the best after {training.best_step:,}"),
         ("seconds", f"{training.seconds:.1f}"),
         ("seed", str(training.seed)),
+        *([("together with", ", ".join(others))] if (others := manifest.recipe.get("together")) else []),
         *_settings_rows(manifest),
     ]
 

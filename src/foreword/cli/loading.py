@@ -1,4 +1,4 @@
-"""What the commands that use an artifact share: from its folder to a predictor."""
+"""What commands share: arguments that several of them have, and from an artifact's folder to a predictor."""
 
 # ruff: noqa: PLC0415  torch is imported when it is needed, so that `--help` is fast
 
@@ -12,6 +12,11 @@ import typer
 if TYPE_CHECKING:
     from foreword.inference.predictor import Predictor
 
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+]
 ArtifactPath = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
 ]

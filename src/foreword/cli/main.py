@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 import foreword
-from foreword.cli import catalogue, compare, evaluate, export, import_, init, inspect, predict, quickstart, train
+from foreword.cli import (
+    ablate,
+    catalogue,
+    compare,
+    evaluate,
+    export,
+    import_,
+    init,
+    inspect,
+    predict,
+    quickstart,
+    train,
+    tune,
+)
 from foreword.cli.printing import examples
 from foreword.errors import ForewordError
 
@@ -60,6 +73,8 @@ def options(
 for name, command, epilog in (
     ("init", init.init, init.EXAMPLES),
     ("train", train.train, train.EXAMPLES),
+    ("tune", tune.tune, tune.EXAMPLES),
+    ("ablate", ablate.ablate, ablate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),

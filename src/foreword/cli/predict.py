@@ -27,9 +27,13 @@ PIPE = "-"
 
 def predict(
     artifact: ArtifactPath,
+    *,
     input: Annotated[str, typer.Option(help="File of JSON lines, or - for standard input.")] = PIPE,
     output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = PIPE,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per forward pass.")] = 32,
+    candidates: Annotated[
+        int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
+    ] = 0,
     backbone: BackboneName = None,
 ) -> None:
     """Answer one JSON object per line, in order.
@@ -46,7 +50,7 @@ def predict(
     predictor = open_predictor(artifact, backbone, batch_size)
     lines, name = (_piped_lines(), "<stdin>") if input == PIPE else (read_lines(input), input)
     with _open_output(output) as out:
-        for answer in predictor.stream(parse_json_lines(lines, name)):
+        for answer in predictor.stream(parse_json_lines(lines, name), candidates=candidates):
             out.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
     for warning in predictor.warnings:
         warn(warning)

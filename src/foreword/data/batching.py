@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 IGNORED = -100
 """Target value that no loss counts."""
+WRITTEN = "written"
+"""Name of the targets that are the token ids of a text to be written, the one that closes it among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +23,7 @@ class Encoded:
     Attributes:
         input_ids: token ids, special tokens included.
         token_type_ids: segment numbers, for families that have them.
-        targets: name -> one number, or one per token.
+        targets: name -> one number, one per token, one per label, or those of a text to be `WRITTEN`.
         offsets: character span of each token in the text that is read back, ``(0, 0)`` elsewhere.
         reads: per token, whether it belongs to the text that is read back.
         words: for tagging, ``(word, token)`` pairs this row answers for.
@@ -30,7 +33,7 @@ class Encoded:
 
     input_ids: list[int]
     token_type_ids: list[int] | None = None
-    targets: Mapping[str, int | list[int]] = field(default_factory=dict)
+    targets: Mapping[str, int | float | list[int]] = field(default_factory=dict)
     offsets: Sequence[tuple[int, int]] = ()
     reads: Sequence[bool] = ()
     words: Sequence[tuple[int, int]] = ()
@@ -49,7 +52,8 @@ class Batch:
         input_ids: ``(B, T)`` int64.
         attention_mask: ``(B, T)`` int64, 1 for real tokens.
         token_type_ids: ``(B, T)`` int64 or None.
-        targets: name -> ``(B,)`` or ``(B, T)`` int64, padded with `IGNORED`; those that every row has.
+        targets: name -> ``(B,)`` int64, or float32 where they are no whole numbers; ``(B, T)``, ``(B, C)``, or
+            ``(B, U)`` where they are `WRITTEN`, int64, padded with `IGNORED`; those that every row has.
         indices: which encoded rows these are.
         marks: ``(B, T)`` int64, numbers of marked stretches, 0 elsewhere and at padding; None where no row has any.
     """
@@ -63,13 +67,21 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device), self.indices)
+
+    def repeated(self, times: int) -> Batch:
+        """The batch in which every row stands ``times`` times, one behind the other."""
+        indices = tuple(index for index in self.indices for _ in range(times))
+        return self._map(lambda tensor: tensor.repeat_interleave(times, dim=0), indices)
+
+    def _map(self, change: Callable[[Tensor], Tensor], indices: tuple[int, ...]) -> Batch:
         return Batch(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            None if self.token_type_ids is None else self.token_type_ids.to(device),
-            {name: target.to(device) for name, target in self.targets.items()},
-            self.indices,
-            None if self.marks is None else self.marks.to(device),
+            change(self.input_ids),
+            change(self.attention_mask),
+            None if self.token_type_ids is None else change(self.token_type_ids),
+            {name: change(target) for name, target in self.targets.items()},
+            indices,
+            None if self.marks is None else change(self.marks),
         )
 
 
@@ -84,15 +96,16 @@ def collate(rows: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Bat
     chosen = [rows[i] for i in indices]
     length = max(len(row) for row in chosen)
 
-    def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:
-        return torch.tensor([[*value, *[fill] * (length - len(value))] for value in values])
+    def padded(values: Sequence[Sequence[int]], fill: int, to: int = length) -> Tensor:
+        return torch.tensor([[*value, *[fill] * (to - len(value))] for value in values])
 
     targets: dict[str, Tensor] = {}
     for name, first in chosen[0].targets.items():
         if any(name not in row.targets for row in chosen):
             continue  # nothing to learn here: some rows have no label, as in files to predict on
-        values = [row.targets[name] for row in chosen]
-        targets[name] = padded(values, IGNORED) if isinstance(first, list) else torch.tensor(values)  # type: ignore[arg-type]
+        values: list[Any] = [row.targets[name] for row in chosen]
+        listed = isinstance(first, list)
+        targets[name] = padded(values, IGNORED, max(map(len, values))) if listed else torch.tensor(values)
     types = [row.token_type_ids for row in chosen]
     return Batch(
         input_ids=padded([row.input_ids for row in chosen], pad_id),

@@ -33,13 +33,55 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextExample:
-    """One text or a pair of texts with one label."""
+class Texts:
+    """One text, or a pair of texts."""
 
     id: str
     text: str
     pair: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The one, or both."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextExample(Texts):
+    """One text or a pair of texts with one label."""
+
     label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsExample(Texts):
+    """One text or a pair of texts with any number of labels; ``labels == ()`` says that there is none."""
+
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreExample(Texts):
+    """One text or a pair of texts with one number."""
+
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceExample:
+    """Something to go on, and choices of which one is right.
+
+    Attributes:
+        question: what is asked of the text, where the data say.
+        choices: two or more.
+        right: number of the right choice, counted from 0.
+    """
+
+    id: str
+    text: str
+    question: str | None = None
+    choices: tuple[str, ...]
+    right: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +101,29 @@ class WordsExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionExample:
-    """A question about a context; ``answers == ()`` says that it cannot be answered."""
+    """A question about a context.
+
+    Attributes:
+        answers: where they stand in the context; ``()`` says that none does.
+        golds: texts that count as right, where they are others than those of ``answers``.
+    """
 
     id: str
     question: str
     context: str
     answers: tuple[Answer, ...] | None = None
+    golds: tuple[str, ...] | None = None
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every text that counts as right; none for a question that cannot be answered."""
+        return tuple(answer.text for answer in self.answers or ()) if self.golds is None else self.golds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceExample:
+    """A text to write another one for; each of ``targets`` is right."""
+
+    id: str
+    source: str
+    targets: tuple[str, ...] | None = None

@@ -1,11 +1,13 @@
 """Heads: hidden states of text positions to logits."""
 
 from foreword.heads.base import Head, Reads, Vocabulary
+from foreword.heads.continuation import ContinuationHead
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
 from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
 
 __all__ = [
+    "ContinuationHead",
     "Head",
     "LearnedVerbalizerHead",
     "PooledHead",

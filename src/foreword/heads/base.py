@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-Reads = Literal["hidden", "features", "vocabulary"]
+Reads = Literal["hidden", "features", "vocabulary", "continuation"]
 
 
 class Vocabulary(Protocol):
@@ -15,6 +15,10 @@ class Vocabulary(Protocol):
     name: str
     kind: Any
     language_model: bool
+
+    @property
+    def depth(self) -> int:
+        """N, layers whose hidden states a head can read."""
 
     @property
     def tokenizer(self) -> Any:
@@ -31,13 +35,17 @@ class Head(nn.Module):
     Attributes:
         reads: what it is given: the 'hidden' states of a text, ``(B, T, D)``; or, of the one position where a
             word answers, the 'features' that output embeddings read, ``(B, W)``, or the logits of the whole
-            'vocabulary', ``(B, V)``.
+            'vocabulary', ``(B, V)``; or the logits ``(B, U, V)`` of every token of a 'continuation' that is given
+            (`data.batching.WRITTEN`).
+        every_layer: whether its hidden states are those of the embeddings and of all N layers side by side,
+            ``(B, T, (N + 1) D)``.
         class_axis: along which the logits are of things of which one is chosen: the last, of classes, or 1, of
-            positions. A softmax along it gives probabilities.
+            positions. A softmax along it gives probabilities. None where every output is a number by itself.
     """
 
     reads: ClassVar[Reads] = "hidden"
-    class_axis: int = -1
+    every_layer: bool = False
+    class_axis: int | None = -1
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """Logits.

@@ -57,7 +57,9 @@ def encode_examples(
 
     Raises:
         MethodError: hardly any position is left to the text.
+        TaskError: the task's texts do not suit the backbone.
     """
+    task = task.suited_to(backbone)
     limit = room_for_text(backbone, max_length, reserved)
     rows: list[Encoded] = []
     rows_of: list[range] = []

@@ -1,4 +1,4 @@
-"""Many tasks in one forward pass: every row gathers the prompt of its own task."""
+"""Many tasks in one forward pass, or one search for texts: every row gathers the prompt of its own task."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from foreword.artifacts.format import Artifact
-from foreword.backbones import Backbone
+from foreword.backbones import Backbone, generate
 from foreword.data.batching import Encoded, collate
 from foreword.data.records import Record
 from foreword.errors import ArtifactError, BackboneError, ForewordError
 from foreword.inference.encoding import EncodedSet, encode_examples
+from foreword.inference.writing import settings_of, texts_of
 from foreword.injection import Injection, Mixture, Prompt
+from foreword.methods import single
 from foreword.model import head_logits, mix
+from foreword.tasks import WritingTask, Written
 
 
 class MixedPredictor:
@@ -28,6 +31,7 @@ class MixedPredictor:
 
     Raises:
         ArtifactError: one was made for another backbone, or changes the backbone itself.
+        MethodError: one has a mixture of prompts, and answers that are written.
     """
 
     def __init__(self, backbone: Backbone, artifacts: Mapping[str, Artifact]) -> None:
@@ -40,6 +44,8 @@ class MixedPredictor:
                     f"{name}: '{artifact.method.name}' changes the backbone itself, which cannot share a batch with "
                     "other tasks. Load it on its own (foreword.load)"
                 )
+            if isinstance(artifact.task, WritingTask) and artifact.prompt is not None:
+                single(artifact.prompt)
         self._generation = backbone.generation
         self._prompts = {
             name: (artifact.prompt or Prompt()).map(lambda tensor: tensor.to(backbone.device))
@@ -58,7 +64,7 @@ class MixedPredictor:
 
     @torch.inference_mode()
     def predict(self, inputs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-        """Answer ``(task name, record)`` pairs in one forward pass, in order.
+        """Answer ``(task name, record)`` pairs in one forward pass, in order; answers that are written, in one search.
 
         Raises:
             ForewordError: no task of that name.
@@ -66,11 +72,17 @@ class MixedPredictor:
         """
         encoded = [self._encode(name, item, number) for number, (name, item) in enumerate(inputs)]
         owners = [name for (name, _), one in zip(inputs, encoded, strict=True) for _ in one.rows]
-        logits = iter(self._logits([row for one in encoded for row in one.rows], owners))
+        rows = [row for one in encoded for row in one.rows]
+        reads = [i for i, owner in enumerate(owners) if not isinstance(self.artifacts[owner].task, WritingTask)]
+        logits = iter(self._logits([rows[i] for i in reads], [owners[i] for i in reads]))
+        texts = iter(self._texts(rows, owners))
         answers = []
         for (name, _), one in zip(inputs, encoded, strict=True):
             task, (example,) = self.artifacts[name].task, one.examples
-            prediction = task.decode(example, one.rows, list(islice(logits, len(one.rows))))
+            if isinstance(task, WritingTask):
+                prediction = task.with_text(example, task.decode(example, one.rows, ()), next(texts))
+            else:
+                prediction = task.decode(example, one.rows, list(islice(logits, len(one.rows))))
             answers.append({"task": name, **task.to_json(example, prediction)})
         return answers
 
@@ -91,17 +103,15 @@ class MixedPredictor:
         """Logits of every row, from the head of its own task, out of one forward pass."""
         if not rows:
             return []
-        if self.backbone.generation != self._generation:
-            raise BackboneError(
-                f"{self.backbone.name}: its weights were changed by another model since this predictor was made on "
-                "it. Load a backbone of its own for each model that tunes one"
-            )
+        self._check_weights()
         # A row stands in the batch once for each prompt that reads it.
         places = [(i, number) for i, name in enumerate(owners) for number in self._numbers[name]]
         batch = collate(rows, [i for i, _ in places], self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
         injection = Injection(self._bank, torch.tensor([number for _, number in places]))
         self.backbone.eval()
-        hidden = self.backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, injection)
+        texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        deep = any(self._heads[name].every_layer for name in owners)
+        hidden = self.backbone(*texts, injection, every_layer=deep)
         logits: list[Tensor] = [torch.empty(0)] * len(rows)
         for name, head in self._heads.items():
             mine = [place for place, (_, number) in enumerate(places) if number in self._numbers[name]]
@@ -115,3 +125,26 @@ class MixedPredictor:
                 for i, row in zip(own, answers.float().cpu(), strict=True):
                     logits[i] = row[: len(rows[i])] if row.dim() == 2 else row
         return logits
+
+    def _texts(self, rows: Sequence[Encoded], owners: Sequence[str]) -> list[Written]:
+        """What is written for each row of the tasks that write, in order; one search for all that search alike."""
+        alike: dict[tuple[tuple[str, Any], ...], list[int]] = {}
+        for i, owner in enumerate(owners):
+            task = self.artifacts[owner].task
+            if isinstance(task, WritingTask):
+                alike.setdefault(tuple(settings_of(task, self.backbone).items()), []).append(i)
+        found: dict[int, Written] = {}
+        for settings, numbers in alike.items():
+            self._check_weights()
+            batch = collate(rows, numbers, self.backbone.tokenizer.pad_token_id).to(self.backbone.device)
+            injection = Injection(self._bank, torch.tensor([self._numbers[owners[i]].start for i in numbers]))
+            ids = generate(self.backbone, batch.input_ids, batch.attention_mask, injection, **dict(settings))
+            found.update(zip(numbers, texts_of(ids, self.backbone.tokenizer), strict=True))
+        return [found[i] for i in sorted(found)]
+
+    def _check_weights(self) -> None:
+        if self.backbone.generation != self._generation:
+            raise BackboneError(
+                f"{self.backbone.name}: its weights were changed by another model since this predictor was made on "
+                "it. Load a backbone of its own for each model that tunes one"
+            )

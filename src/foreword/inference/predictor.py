@@ -51,19 +51,21 @@ class Predictor:
         rounded = f"trained on a backbone with quantization '{ours}', used on one with '{theirs}': evaluate it there"
         return [*([rounded] if ours != theirs else []), *(f"{n} inputs {note}" for note, n in self.notes.items())]
 
-    def predict(self, inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def predict(self, inputs: Iterable[Mapping[str, Any]], *, candidates: int = 0) -> list[dict[str, Any]]:
         """Answer every input, in order.
 
         Args:
             inputs: dictionaries with the fields the task reads, such as ``{"text": ...}``.
+            candidates: list so many of the best answers as well, under "candidates".
         """
-        return list(self.stream(Source(items=tuple(inputs)).records()))
+        return list(self.stream(Source(items=tuple(inputs)).records(), candidates=candidates))
 
-    def stream(self, records: Iterable[Record], chunk: int = 256) -> Iterator[dict[str, Any]]:
+    def stream(self, records: Iterable[Record], chunk: int = 256, *, candidates: int = 0) -> Iterator[dict[str, Any]]:
         """Answer records as they come, ``chunk`` at a time, order kept.
 
         Raises:
             DataError: a record lacks what the task reads.
+            TaskError: candidates are wanted of a task that has none.
         """
         waiting = iter(records)
         count = 0
@@ -74,7 +76,10 @@ class Predictor:
             self.notes += encoded.notes
             predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
             for example, prediction in zip(examples, predictions, strict=True):
-                yield self.task.to_json(example, prediction)
+                answer = self.task.to_json(example, prediction)
+                if candidates:
+                    answer["candidates"] = self.task.candidates(example, prediction)[:candidates]
+                yield answer
 
     def evaluate(self, data: Source) -> Scores:
         """The task's metric on labelled data.

@@ -1,11 +1,16 @@
-"""Scores of extractive question answering, as the official SQuAD 2.0 evaluation defines them."""
+"""Scores of extractive question answering, as the official SQuAD 2.0 evaluation defines them.
+
+Source: Rajpurkar et al. 2016 and 2018 and their scripts; that of MRQA 2019 compares answers in the same way.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from foreword.metrics.scores import Scores, check_items, ratio
 
@@ -52,6 +57,33 @@ def answer_scores(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Sc
             values[f"{prefix}exact_match"] = ratio(sum(exact for _, exact in group), len(group))
     counts = {"questions": len(pairs), "has_answer": len(with_answer), "no_answer": len(without)}
     return Scores(values=values, counts=counts, main="f1")
+
+
+def no_answer_threshold(gold: Sequence[Sequence[str]], predicted: Sequence[str], margins: Sequence[float]) -> float:
+    """The margin that a question must have to be answered, for the best mean F1: the script's ``best_f1_thresh``.
+
+    It lies halfway between the margins of two questions, where the script takes one of them, so that rounding decides
+    nothing; and questions of one margin are never told apart. Of thresholds that are as good, the highest is taken.
+
+    Args:
+        gold: the gold answers of each question, none for one that cannot be answered.
+        predicted: the best answer to each question, whether or not it should be given.
+        margins: how far its score is above that of 'no answer', negative where it is below; -inf where there is none.
+
+    Raises:
+        ValueError: there are no questions, or the lengths differ.
+    """
+    check_items(gold, predicted)
+    gains: dict[float, float] = {}  # margin -> F1 that is won by answering the questions that have it
+    for answers, guess, margin in zip(gold, predicted, margins, strict=True):
+        if margin > -math.inf:
+            gains[margin] = gains.get(margin, 0.0) + _best(answers, guess)[0] - _best(answers, "")[0]
+    ordered = sorted(gains, reverse=True)
+    if not ordered:
+        return 0.0
+    borders = [ordered[0] + 1.0, *((above + below) / 2 for above, below in pairwise(ordered)), ordered[-1] - 1.0]
+    won = list(accumulate((gains[margin] for margin in ordered), initial=0.0))
+    return borders[won.index(max(won))]
 
 
 def _best(answers: Sequence[str], guess: str) -> tuple[float, float]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
-from foreword.recipes.schema import Recipe, parse_recipe, parse_task
+from foreword.recipes.multi_task import MultiTaskRecipe, parse_multi_task_recipe
+from foreword.recipes.schema import PATHS, Recipe, parse_recipe, parse_task
 from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
 
@@ -29,7 +30,7 @@ def packaged_recipes() -> dict[str, str]:
 
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe of one task.
 
     Args:
         recipe: a TOML file, or the name of a packaged recipe.
@@ -38,11 +39,29 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: all mistakes at once.
     """
-    path = Path(recipe)
-    packaged = _is_packaged(path)
-    raw = read_tables(recipe, overrides)
-    _resolve_paths(raw, Path() if packaged else path.parent, str(recipe))
-    return parse_recipe(raw, name=str(recipe) if packaged else path.stem, source=str(recipe))
+    found = load_any_recipe(recipe, overrides)
+    if isinstance(found, MultiTaskRecipe):
+        raise RecipeError("a recipe of several tasks, where one of a single task is expected", recipe)
+    return found
+
+
+def load_any_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe | MultiTaskRecipe:
+    """Read and check a recipe of one task, or of several: those have ``[tasks.NAME]`` tables.
+
+    Raises:
+        RecipeError: all mistakes at once.
+    """
+    path, source, mistakes = Path(recipe), str(recipe), list[str]()
+    name = source if _is_packaged(path) else path.stem
+    raw, folder = read_tables(recipe, overrides), _home(path)
+    _resolve_paths(raw, folder, mistakes)
+    several = "tasks" in raw
+    if several and isinstance(raw["tasks"], dict):
+        entries = raw["tasks"].items()
+        raw["tasks"] = {task: _gathered(entry, folder, f"tasks.{task}", mistakes) for task, entry in entries}
+    if mistakes:
+        raise RecipeError(mistakes, source)
+    return (parse_multi_task_recipe if several else parse_recipe)(raw, name=name, source=source)
 
 
 def read_tables(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -89,6 +108,42 @@ def written_override(key: str, value: Any) -> str:
 
 def _is_packaged(path: Path) -> bool:
     return not path.is_file() and path.suffix != ".toml"
+
+
+def _home(path: Path) -> Path:
+    """The folder that a recipe's paths start from."""
+    return Path() if _is_packaged(path) else path.parent
+
+
+def _gathered(entry: Any, folder: Path, where: str, mistakes: list[str]) -> Any:
+    """One task of several: what its entry says, laid over task and data of the recipe that it names."""
+    if not isinstance(entry, dict):
+        return entry  # told of where tables are checked
+    _resolve_files(entry, folder, f"{where}.", mistakes)
+    if "recipe" not in entry:
+        return entry
+    own = {key: value for key, value in entry.items() if key != "recipe"}
+    try:
+        below, home = _named(entry["recipe"], folder)
+    except RecipeError as error:
+        mistakes += [f"{where}.recipe: {mistake}" for mistake in error.mistakes]
+        return own
+    data = own.get("data", {})
+    if isinstance(below.get("data"), dict) and isinstance(data, dict):  # what is covered need not be there
+        below["data"] = {key: value for key, value in below["data"].items() if key not in data}
+    _resolve_files(below, home, f"{where}.", mistakes)
+    return _merged(below, own)
+
+
+def _named(recipe: Any, folder: Path) -> tuple[dict[str, Any], Path]:
+    """Task and data of the recipe that an entry names, and the folder its paths start from."""
+    if not isinstance(recipe, str):
+        raise RecipeError("expected the name of a recipe, or a file")
+    path = Path(recipe) if _is_packaged(Path(recipe)) else folder / recipe
+    raw = read_tables(path)
+    if "tasks" in raw:
+        raise RecipeError(f"'{recipe}' has several tasks itself; name recipes of one task")
+    return {key: raw[key] for key in ("task", "data") if key in raw}, _home(path)
 
 
 def load_task(task: str) -> Task[Any, Any]:
@@ -170,27 +225,26 @@ def _value(text: str) -> Any:
         return text
 
 
-def _resolve_paths(raw: dict[str, Any], folder: Path, source: str) -> None:
-    """Make data files and the artifact to start from relative to the recipe, and fill in environment variables."""
-    data = raw.get("data")
-    mistakes: list[str] = []
-    if isinstance(data, dict):
-        for side in ("train", "dev", "test"):
-            value = data.get(side)
-            if isinstance(value, str):
-                data[side] = _path(value, folder, f"data.{side}", mistakes)
-            elif isinstance(value, list):
-                data[side] = [
-                    _path(item, folder, f"data.{side}", mistakes) if isinstance(item, str) else item for item in value
-                ]
+def _resolve_paths(raw: dict[str, Any], folder: Path, mistakes: list[str]) -> None:
+    """Make files and the artifact to start from relative to the recipe, and fill in environment variables."""
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and isinstance(name := backbone.get("name"), str) and name.startswith((".", "~")):
         backbone["name"] = str(Path(_below(name, folder, "backbone.name", mistakes)).absolute())  # no hub name
-    training = raw.get("training")
-    if isinstance(training, dict) and isinstance(start := training.get("start_from"), str):
-        training["start_from"] = _path(start, folder, "training.start_from", mistakes)
-    if mistakes:
-        raise RecipeError(mistakes, source)
+    _resolve_files(raw, folder, "", mistakes)
+
+
+def _resolve_files(raw: dict[str, Any], folder: Path, where: str, mistakes: list[str]) -> None:
+    """The same for files alone; ``where`` stands before the name of the table in messages."""
+    for section, key in (*(("data", side) for side in ("train", "dev", "test")), *PATHS):
+        table = raw.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(value, str):
+            table[key] = _path(value, folder, f"{where}{section}.{key}", mistakes)
+        elif isinstance(table, dict) and isinstance(value, list):
+            table[key] = [
+                _path(item, folder, f"{where}{section}.{key}", mistakes) if isinstance(item, str) else item
+                for item in value
+            ]
 
 
 def _path(value: str, folder: Path, where: str, mistakes: list[str]) -> str:

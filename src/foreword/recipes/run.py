@@ -6,31 +6,36 @@ OUTPUT/
   log.jsonl                what happened
   checkpoint.safetensors   while it runs: everything `--resume` needs
   artifact/                when it is done
+  artifacts/NAME/          instead, of a recipe of several tasks: one for each
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import tomli_w
 
+from foreword.artifacts.folders import whole_folder
+from foreword.backbones import Backbone
 from foreword.errors import OutputError
 from foreword.methods import Blueprint, check_changes
+from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe
-from foreword.recipes.workbench import Workbench
+from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import TrainedRun, run_digest, train_prepared
+from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
-from foreword.training.transfer import start
 
-MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT = (
+MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT, ARTIFACTS = (
     "run.json",
     "recipe.toml",
     "log.jsonl",
     "checkpoint.safetensors",
     "artifact",
+    "artifacts",
 )
 
 
@@ -62,13 +67,54 @@ def run_recipe(
     check_output(output, resume=resume)
     bench = bench or Workbench()
     backbone = bench.backbone(recipe)
-    recipe.method.build(Blueprint(backbone))  # a prompt that does not fit is told of now
-    check_changes(recipe.method, backbone)
+    check_method(recipe, backbone)
     prepared = bench.prepare(recipe, backbone)
     if not score_test:
         prepared = replace(prepared, test=None)
-    if prepared.start is not None:  # and so is one that cannot start as it should
-        start(recipe.method, recipe.method.build(Blueprint(backbone), prepared.task.labels or ()), prepared.start)
+    check_start(recipe, backbone, prepared)
+    (run,) = _train(recipe, {recipe.task.name: prepared}, backbone, output, resume=resume, tracker=tracker).values()
+    run.save(output / ARTIFACT)
+    (output / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def run_multi_task_recipe(
+    recipe: MultiTaskRecipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None
+) -> dict[str, TrainedRun]:
+    """Train what a recipe of several tasks says and write an artifact for each to ``output/artifacts/NAME``.
+
+    Args:
+        recipe: checked.
+        output, resume, tracker: as in `run_recipe`.
+
+    Raises:
+        OutputError, Interrupted: as `run_recipe` does.
+    """
+    check_output(output, resume=resume)
+    check_sharing(recipe.method, recipe.training, len(recipe.tasks))
+    backbone = Workbench().backbone(recipe)
+    check_method(recipe, backbone)
+    prepared = {name: prepare_entry(entry, recipe, backbone) for name, entry in recipe.tasks.items()}
+    for one in prepared.values():
+        check_start(recipe, backbone, one)
+    runs = _train(recipe, prepared, backbone, output, resume=resume, tracker=tracker)
+    with whole_folder(output / ARTIFACTS) as folder:
+        for name, run in runs.items():
+            run.save(folder / name)
+    (output / CHECKPOINT).unlink(missing_ok=True)
+    return runs
+
+
+def _train(
+    recipe: Recipe | MultiTaskRecipe,
+    prepared: Mapping[str, Prepared],
+    backbone: Backbone,
+    output: Path,
+    *,
+    resume: bool,
+    tracker: Tracker | None,
+) -> dict[str, TrainedRun]:
+    """Open the folder and train, all being checked."""
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -82,11 +128,12 @@ def run_recipe(
         trackers.append(tracker)
     everyone = Trackers(*trackers)
     try:
-        run = train_prepared(
+        return train_several(
             backbone,
             recipe.method,
             prepared,
             recipe.training,
+            mixing=recipe.mixing if isinstance(recipe, MultiTaskRecipe) else None,
             tracker=everyone,
             checkpoint=output / CHECKPOINT,
             resume=resuming,
@@ -94,9 +141,26 @@ def run_recipe(
         )
     finally:
         everyone.close()
-    run.save(output / ARTIFACT)
-    (output / CHECKPOINT).unlink(missing_ok=True)
-    return run
+
+
+def check_method(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> None:
+    """See that the method of a recipe fits its backbone, before anything is read or made.
+
+    Raises:
+        MethodError: it does not.
+    """
+    recipe.method.build(Blueprint(backbone))
+    check_changes(recipe.method, backbone)
+
+
+def check_start(recipe: Recipe | MultiTaskRecipe, backbone: Backbone, prepared: Prepared) -> None:
+    """See that the method of a recipe can begin with what it is to start from, where there is something.
+
+    Raises:
+        ArtifactError, MethodError: it cannot.
+    """
+    if prepared.start is not None:
+        prepared.start.check_method(recipe.method, backbone, prepared.task.labels or ())
 
 
 def check_output(output: Path, *, resume: bool) -> None:
@@ -105,7 +169,7 @@ def check_output(output: Path, *, resume: bool) -> None:
     Raises:
         OutputError: saying what to do instead.
     """
-    if (output / ARTIFACT).exists():
+    if (output / ARTIFACT).exists() or (output / ARTIFACTS).exists():
         raise OutputError(f"{output}: holds a finished run already. Choose another --output")
     if (output / MARKER).is_file():
         if not resume:
@@ -113,11 +177,20 @@ def check_output(output: Path, *, resume: bool) -> None:
         return
     if resume:
         raise OutputError(f"{output}: no run to resume here. Leave --resume out to start one")
+    check_free(output)
+
+
+def check_free(output: Path) -> None:
+    """Refuse a folder with something in it.
+
+    Raises:
+        OutputError: there is.
+    """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists and is not a folder of ours. Choose another --output")
 
 
-def _open_output(output: Path, recipe: Recipe) -> None:
+def _open_output(output: Path, recipe: Recipe | MultiTaskRecipe) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / MARKER).write_text(json.dumps({"format": "foreword-run", "name": recipe.name}) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""A recipe: all that decides one run, as five tables of a TOML file.
+"""A recipe: all that decides one run, as five tables of a TOML file, and a sixth for searches through many runs.
 
 ``[task]`` and ``[method]`` are the classes of the task and method tables themselves, so a new one
 brings its own settings and nothing here changes.
@@ -6,25 +6,25 @@ brings its own settings and nothing here changes.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator
 
 from foreword.backbones.quantization import Quantization
 from foreword.data.readers import FORMATS, HUB_PREFIX, ReadOptions
 from foreword.data.sources import Source
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Method
+from foreword.recipes.checking import check, check_typed, sections_of
+from foreword.recipes.search import Values, parse_search
 from foreword.tasks import TASKS, Task
 from foreword.training.settings import TrainingSettings
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 Side = Literal["train", "dev", "test"]
 
 
@@ -69,7 +69,7 @@ class DataTable(Table):
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, squad or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, squad, mrqa, e2e, webnlg, dart or datasets; 'auto' goes by the file's name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1
@@ -156,8 +156,30 @@ class DataTable(Table):
 
 
 @dataclass(frozen=True)
+class TaskEntry:
+    """A task and its data."""
+
+    task: Task[Any, Any]
+    data: DataTable
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both tables as plain values, files as seen from anywhere."""
+        return {
+            "task": {
+                "type": self.task.name,
+                **_from_anywhere("task", self.task.model_dump(mode="json", exclude_none=True)),
+            },
+            "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
+        }
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe.
+
+    Attributes:
+        search: what `foreword tune` may change; it decides nothing about the run itself.
+    """
 
     name: str
     backbone: BackboneTable
@@ -165,27 +187,38 @@ class Recipe:
     data: DataTable
     method: Method
     training: TrainingSettings
+    search: Mapping[str, Values] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe, every default written out, as plain values without None.
 
         Files are absolute, so that it means the same from every folder.
         """
-        tables = {
-            "backbone": self.backbone.model_dump(mode="json", exclude_none=True),
-            "task": {"type": self.task.name, **self.task.model_dump(mode="json", exclude_none=True)},
-            "data": self.data.model_dump(mode="json", exclude_none=True) | self.data.absolute_files(),
-            "method": {"type": self.method.name, **self.method.model_dump(mode="json", exclude_none=True)},
-            "training": self.training.model_dump(mode="json", exclude_none=True) | self._absolute_start(),
-        }
-        return {"name": self.name, **tables}
-
-    def _absolute_start(self) -> dict[str, str]:
-        start = self.training.start_from
-        return {} if start is None else {"start_from": str(Path(start).absolute())}
+        entry = TaskEntry(self.task, self.data).to_dict()
+        return {"name": self.name, **resolved(self.backbone, entry, self.method, self.training)}
 
 
-SECTIONS = ("name", "backbone", "task", "data", "method", "training")
+def resolved(
+    backbone: BackboneTable, entry: Mapping[str, Any], method: Method, training: TrainingSettings
+) -> dict[str, Any]:
+    """Tables of a resolved recipe in their order, ``entry`` being what it says of tasks."""
+    return {
+        "backbone": backbone.model_dump(mode="json", exclude_none=True),
+        **entry,
+        "method": {"type": method.name, **method.model_dump(mode="json", exclude_none=True)},
+        "training": _from_anywhere("training", training.model_dump(mode="json", exclude_none=True)),
+    }
+
+
+def _from_anywhere(section: str, table: dict[str, Any]) -> dict[str, Any]:
+    """A table of a recipe with its paths as they are seen from every folder."""
+    keys = [key for home, key in PATHS if home == section and key in table]
+    return table | {key: str(Path(table[key]).absolute()) for key in keys}
+
+
+PATHS = (("training", "start_from"), ("task", "vocabulary"))
+"""Section and key of the paths outside ``[data]``."""
+SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 
 def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None) -> Recipe:
@@ -199,30 +232,27 @@ def parse_recipe(raw: Mapping[str, Any], *, name: str, source: str | None = None
     Raises:
         RecipeError: with one sentence per mistake.
     """
-    mistakes = [_unknown(key, "", ("base", *SECTIONS)) for key in raw if key not in SECTIONS]
-    tables: dict[str, Mapping[str, Any]] = {}
-    for section in SECTIONS[1:]:
-        table = raw.get(section, {})
-        if isinstance(table, Mapping):
-            tables[section] = table
-        else:
-            mistakes.append(f"{section}: expected a table, as in [{section}]")
-            tables[section] = {}
-    if not isinstance(raw.get("name", ""), str):
-        mistakes.append("name: expected a text")
+    mistakes: list[str] = []
+    tables = sections_of(raw, SECTIONS, mistakes)
     parts = {
-        "backbone": _check(BackboneTable, tables["backbone"], "backbone", mistakes),
-        "task": _check_typed(TASKS, tables["task"], "task", mistakes),
-        "data": _check(DataTable, tables["data"], "data", mistakes),
-        "method": _check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
-        "training": _check(TrainingSettings, tables["training"], "training", mistakes),
+        "backbone": check(BackboneTable, tables["backbone"], "backbone", mistakes),
+        "task": check_typed(TASKS, tables["task"], "task", mistakes),
+        "data": check(DataTable, tables["data"], "data", mistakes),
+        "method": check_typed(METHODS, tables["method"], "method", mistakes, default="ptuning-v2"),
+        "training": check(TrainingSettings, tables["training"], "training", mistakes),
     }
-    task, backbone = parts["task"], parts["backbone"]
-    if isinstance(task, Task) and task.needs_language_model and not getattr(backbone, "language_model", True):
-        mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
+    search = parse_search(tables["search"], mistakes)
+    check_vocabulary([parts["task"]], parts["backbone"], mistakes)
     if mistakes:
         raise RecipeError(mistakes, source)
-    return Recipe(name=raw.get("name", name), **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+    return Recipe(name=raw.get("name", name), search=search, **parts)  # type: ignore[arg-type]  # no mistakes: none is None
+
+
+def check_vocabulary(tasks: Iterable[BaseModel | None], backbone: BaseModel | None, mistakes: list[str]) -> None:
+    """See that heads which read the vocabulary get a backbone that has one; None is what was wrong already."""
+    needed = any(isinstance(task, Task) and task.needs_language_model for task in tasks)
+    if needed and not getattr(backbone, "language_model", True):
+        mistakes.append("backbone.language_model: the task's head reads the vocabulary; set it to true")
 
 
 def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, Any]:
@@ -232,72 +262,7 @@ def parse_task(raw: Mapping[str, Any], source: str | None = None) -> Task[Any, A
         RecipeError: with one sentence per mistake.
     """
     mistakes: list[str] = []
-    task = _check_typed(TASKS, raw, "task", mistakes)
+    task = check_typed(TASKS, raw, "task", mistakes)
     if task is None:
         raise RecipeError(mistakes, source)
     return task
-
-
-def _check_typed(
-    table: Mapping[str, type[ModelT]],
-    raw: Mapping[str, Any],
-    section: str,
-    mistakes: list[str],
-    default: str | None = None,
-) -> ModelT | None:
-    """A section whose ``type`` picks the class that checks the rest."""
-    kind = raw.get("type", default)
-    if not isinstance(kind, str) or kind not in table:
-        said = f"'{kind}' is not" if kind is not None else "is missing; expected"
-        close = difflib.get_close_matches(str(kind), table, n=1)
-        guess = f". Did you mean '{close[0]}'?" if close else ""
-        mistakes.append(f"{section}.type: {said} one of {', '.join(table)}{guess}")
-        return None
-    return _check(table[kind], {k: v for k, v in raw.items() if k != "type"}, section, mistakes)
-
-
-def _check(model: type[ModelT], raw: Mapping[str, Any], section: str, mistakes: list[str]) -> ModelT | None:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        mistakes.extend(mistakes_of(model, error, section))
-        return None
-
-
-def mistakes_of(model: type[BaseModel], error: ValidationError, section: str = "") -> list[str]:
-    """What pydantic found, one sentence each with the dotted path.
-
-    Args:
-        model: what was checked.
-        error: what came of it.
-        section: path of the table that was checked.
-    """
-    return [_mistake(model, section, one) for one in error.errors()]
-
-
-def _mistake(model: type[BaseModel], section: str, error: Any) -> str:
-    path = [str(step) for step in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        return _unknown(path[-1], ".".join(filter(None, [section, *path[:-1]])), _fields(model, path[:-1]))
-    where = ".".join(filter(None, [section, *path]))
-    if error["type"] == "missing":
-        return f"{where}: is missing"
-    said = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}" + ("" if said.startswith("is missing") else f" (found {error['input']!r:.60})")
-
-
-def _fields(model: type[BaseModel], path: list[str]) -> tuple[str, ...]:
-    """Names of the fields at ``path`` inside ``model``."""
-    at: Any = model
-    for step in path:
-        fields = at.model_fields if isinstance(at, type) and issubclass(at, BaseModel) else {}
-        at = fields[step].annotation if step in fields else (*get_args(at), None)[get_origin(at) is dict]
-        if isinstance(at, type) and issubclass(at, BaseModel):
-            model = at
-    return tuple(model.model_fields)
-
-
-def _unknown(key: str, where: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
-    return f"{f'{where}.' if where else ''}{key}: unknown key; {hint}"

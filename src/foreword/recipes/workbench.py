@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from foreword.backbones import Backbone, load_backbone
 from foreword.inference.encoding import room_for_text
-from foreword.recipes.schema import Recipe
+from foreword.recipes.multi_task import MultiTaskRecipe
+from foreword.recipes.schema import Recipe, TaskEntry
 from foreword.training.run import Prepared, prepare
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class Workbench:
         self._backbones: OrderedDict[str, Backbone] = OrderedDict()
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
-    def backbone(self, recipe: Recipe) -> Backbone:
+    def backbone(self, recipe: Recipe | MultiTaskRecipe) -> Backbone:
         """The backbone of a recipe, as it was published. A method that tunes it gets one of its own."""
         table = recipe.backbone
         key = table.model_dump_json()
@@ -49,21 +50,29 @@ class Workbench:
         """
         tables, reserved = recipe.to_dict(), recipe.method.positions_taken
         room = room_for_text(backbone, recipe.training.max_length, reserved)
-        parts = [tables["backbone"], tables["task"], tables["data"], room, tables["training"].get("start_from")]
-        key = json.dumps(parts, sort_keys=True)
+        start = [tables["training"].get(name) for name in ("start_from", "start_head")]
+        key = json.dumps([tables["backbone"], tables["task"], tables["data"], room, start], sort_keys=True)
         if key not in self._prepared:
-            prepared = prepare(
-                recipe.task,
-                recipe.data.source("train"),
-                recipe.data.source("dev"),
-                backbone,
-                recipe.training,
-                reserved=reserved,
-                test=recipe.data.source("test") if recipe.data.has_test else None,
-            )
-            _keep(self._prepared, key, prepared, _KEPT)
+            _keep(self._prepared, key, prepare_entry(TaskEntry(recipe.task, recipe.data), recipe, backbone), _KEPT)
         self._prepared.move_to_end(key)
         return self._prepared[key]
+
+
+def prepare_entry(entry: TaskEntry, recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> Prepared:
+    """The data of one task, read, checked and encoded for the run of a recipe.
+
+    Raises:
+        DataError: naming file, line and field.
+    """
+    return prepare(
+        entry.task,
+        entry.data.source("train"),
+        entry.data.source("dev"),
+        backbone,
+        recipe.training,
+        reserved=recipe.method.positions_taken,
+        test=entry.data.source("test") if entry.data.has_test else None,
+    )
 
 
 def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, field_validator
 
 from foreword.errors import RecipeError
+from foreword.recipes.checking import mistakes_of
 from foreword.recipes.load import load_recipe, parse_toml, read_tables, read_text
-from foreword.recipes.schema import Recipe, Table, mistakes_of
+from foreword.recipes.schema import Recipe, Table
 from foreword.studies.cells import changes, merged
 from foreword.studies.study import Entrant, Overrides, Study
 

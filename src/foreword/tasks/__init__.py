@@ -4,9 +4,45 @@ from typing import Any
 
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
+from foreword.tasks.generation import Generation
+from foreword.tasks.multi_label import MultiLabel
+from foreword.tasks.multiple_choice import MultipleChoice
 from foreword.tasks.ner import NER
+from foreword.tasks.probing import Probing
 from foreword.tasks.qa import QA
+from foreword.tasks.regression import Regression
+from foreword.tasks.text_to_text import TextToText
+from foreword.tasks.writing import WritingTask, Written
 
-TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (Classification, NER, QA)}
+TASKS: dict[str, type[Task[Any, Any]]] = {
+    task.name: task
+    for task in (
+        Classification,
+        Regression,
+        MultiLabel,
+        MultipleChoice,
+        NER,
+        QA,
+        Probing,
+        Generation,
+        TextToText,
+    )
+}
 
-__all__ = ["NER", "QA", "TASKS", "Classification", "Columns", "Encoding", "Task"]
+__all__ = [
+    "NER",
+    "QA",
+    "TASKS",
+    "Classification",
+    "Columns",
+    "Encoding",
+    "Generation",
+    "MultiLabel",
+    "MultipleChoice",
+    "Probing",
+    "Regression",
+    "Task",
+    "TextToText",
+    "WritingTask",
+    "Written",
+]

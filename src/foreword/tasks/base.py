@@ -9,6 +9,7 @@ API's constructor, and what an artifact records, the labels found in the data am
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -16,8 +17,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
-from foreword.data.batching import Encoded
+from foreword.data.batching import IGNORED, Encoded
 from foreword.data.records import Record
+from foreword.errors import TaskError
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.scores import Scores
 
@@ -66,8 +68,8 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     @field_validator("labels")
     @classmethod
     def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for number, label in enumerate(labels or ()):
-            if label in (labels or ())[:number]:
+        for label, count in Counter(labels or ()).items():
+            if count > 1:
                 raise ValueError(f"'{label}' comes twice")
         return labels
 
@@ -89,6 +91,15 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         del examples
         return self
 
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Self:
+        """The same task with the words it answers with, where it takes them from a backbone's vocabulary.
+
+        Raises:
+            BackboneError, TaskError: the backbone has none, or one that does not fit the settings.
+        """
+        del vocabulary
+        return self
+
     def check_labels(self, records: Sequence[Record], examples: Sequence[ExampleT]) -> None:
         """Refuse labelled examples whose labels this task does not know.
 
@@ -96,6 +107,11 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
             DataError: naming the first such example and all unknown labels.
         """
         del records, examples
+
+    def suited_to(self, backbone: Vocabulary) -> Self:
+        """The same task with what its texts must look like for a backbone of this kind."""
+        del backbone
+        return self
 
     def encode(self, example: ExampleT, tokenizer: Any, max_length: int) -> Encoding:
         """Rows of at most ``max_length`` tokens, with targets where the example has labels."""
@@ -121,6 +137,10 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean loss in nats over the targets that count."""
         raise NotImplementedError
+
+    def weight(self, targets: Mapping[str, Tensor]) -> int:
+        """How many targets the loss of a batch is a mean over."""
+        return sum(int((target != IGNORED).sum()) for target in targets.values())
 
     def decode(self, example: ExampleT, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> PredictionT:
         """What the logits of an example's rows say.
@@ -151,6 +171,15 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     def to_json(self, example: ExampleT, prediction: PredictionT) -> dict[str, Any]:
         """A prediction as one line of `foreword predict`."""
         raise NotImplementedError
+
+    def candidates(self, example: ExampleT, prediction: PredictionT) -> list[dict[str, Any]]:
+        """The answers that came nearest, the most probable first, for `foreword predict --candidates`.
+
+        Raises:
+            TaskError: this task has no other answers to tell than the one it gives.
+        """
+        del example, prediction
+        raise TaskError(f"task '{self.name}' has no candidates to list. Leave --candidates out")
 
     def answer_key(self, prediction: PredictionT) -> str:
         """What 'the same answer' means, for the warning about constant predictions."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from foreword.data.batching import Encoded
 from foreword.data.examples import TextExample
 from foreword.data.records import Record
-from foreword.errors import BackboneError, TaskError
+from foreword.errors import TaskError
 from foreword.heads import (
     Head,
     LearnedVerbalizerHead,
@@ -28,10 +28,12 @@ from foreword.heads import (
     Vocabulary,
     class_vectors,
 )
-from foreword.metrics.classification import classification_scores
+from foreword.metrics.classification import Main, classification_scores, parts_of
 from foreword.metrics.scores import Scores
-from foreword.tasks.base import Columns, Encoding, Task
+from foreword.tasks.base import Encoding, Task
 from foreword.tasks.cloze import Cloze, check_words
+from foreword.tasks.labels import check_known, check_label, in_order, label_name
+from foreword.tasks.texts import TextColumns, encode_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +44,18 @@ class LabelPrediction:
     probabilities: Mapping[str, float]
 
 
-class ClassificationColumns(Columns):
+class ClassificationColumns(TextColumns):
     """Which fields hold what."""
 
-    text: str = "text"
-    """The text, or the first of a pair."""
-    pair: str | None = None
-    """The second text of a pair; none for single texts."""
     label: str = "label"
     """The label: any text, whole number or truth value."""
-    id: str = "id"
-    """A name for the example, if the data has one."""
 
 
 class Classification(Task[TextExample, LabelPrediction]):
     """One label per text, or per pair of texts."""
 
     name: ClassVar[str] = "classification"
-    summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, macro F1"
+    summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, F1"
 
     columns: ClassificationColumns = ClassificationColumns()
     """Names of the fields in the user's files."""
@@ -77,6 +73,10 @@ class Classification(Task[TextExample, LabelPrediction]):
     """Whether the head has a trained tanh layer (D x D) before its linear one, as BERT's pooler."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
+    positive: str | None = None
+    """The label that counts as found, such as '1' for paraphrases: adds its own F1 to the scores."""
+    main: Main = "accuracy"
+    """The score to select the best weights by; 'f1' is that of the positive label, 'and' the mean of two scores."""
 
     @field_validator("template")
     @classmethod
@@ -116,6 +116,20 @@ class Classification(Task[TextExample, LabelPrediction]):
             raise ValueError(f"has no meaning with head = '{head}'; leave it out")
         return value
 
+    @field_validator("positive")
+    @classmethod
+    def _positive_is_a_label(cls, positive: str | None, info: ValidationInfo) -> str | None:
+        if positive is not None and info.data.get("labels") is not None:
+            check_label(positive, info.data["labels"])
+        return positive
+
+    @field_validator("main")
+    @classmethod
+    def _main_is_there(cls, main: Main, info: ValidationInfo) -> Main:
+        if "f1" in parts_of(main) and info.data.get("positive", "") is None:
+            raise ValueError("needs task.positive, the label whose F1 is meant")
+        return main
+
     @property
     def _cloze(self) -> Cloze | None:
         return None if self.template is None else Cloze(self.template)
@@ -133,37 +147,25 @@ class Classification(Task[TextExample, LabelPrediction]):
         label = None
         if labelled or self.columns.label in record.fields:
             label = _label_text(record, self.columns.label)
-        return TextExample(
-            id=str(record.fields.get(self.columns.id, number)),
-            text=record.text(self.columns.text),
-            pair=None if self.columns.pair is None else record.text(self.columns.pair),
-            label=label,
-        )
+        return TextExample(**self.columns.texts(record, number), label=label)
 
     def with_labels_from(self, examples: Sequence[TextExample]) -> Self:
         """All labels that occur, sorted; numbers by value."""
         if self.labels is not None:
             return self
-        found = {example.label for example in examples if example.label is not None}
-        labels = tuple(sorted(found, key=_order))
+        labels = in_order(example.label for example in examples if example.label is not None)
         try:
             check_words(self.verbalizer or {}, labels, every=self.head == "verbalizer")
         except ValueError as error:
             raise TaskError(f"task.verbalizer: {error}") from error
+        if self.positive is not None and self.positive not in labels:
+            raise TaskError(f"task.positive: '{self.positive}' is no label. Labels: {', '.join(labels)}")
         return self.model_copy(update={"labels": labels})
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[TextExample]) -> None:
         """Refuse a label that training never saw."""
-        known = set(self.labels or ())
-        unknown = sorted({example.label for example in examples if example.label} - known)
-        for record, example in zip(records, examples, strict=True):
-            if example.label in unknown:
-                raise record.error(
-                    f"label '{example.label}' does not occur in the training data"
-                    + (f" (nor do {len(unknown) - 1} others)" if len(unknown) > 1 else ""),
-                    field=self.columns.label,
-                    hint=f"Known labels: {', '.join(sorted(known))}",
-                )
+        given = [() if example.label is None else (example.label,) for example in examples]
+        check_known(records, given, self.labels or (), self.columns.label)
 
     def encode(self, example: TextExample, tokenizer: Any, max_length: int) -> Encoding:
         """One row; a text that is too long loses its end, the longer of a pair first."""
@@ -173,11 +175,7 @@ class Classification(Task[TextExample, LabelPrediction]):
         if (cloze := self._cloze) is not None:
             named = {"text": example.text} | ({} if example.pair is None else {"pair": example.pair})
             return cloze.encode(named, targets, tokenizer, max_length)
-        texts = (example.text,) if example.pair is None else (example.text, example.pair)
-        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
-        truncated = any(part.overflowing for part in encoded.encodings)
-        row = Encoded(input_ids=encoded["input_ids"], token_type_ids=encoded.get("token_type_ids"), targets=targets)
-        return Encoding((row,), "truncated" if truncated else None)
+        return encode_texts(example.texts, targets, tokenizer, max_length)
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output per label, out of pooled hidden states or of what a language model says in the template's gap.
@@ -195,16 +193,11 @@ class Classification(Task[TextExample, LabelPrediction]):
                 hidden_layer=self.hidden_layer,
                 dropout=self.dropout,
             )
-        if vocabulary is None or not vocabulary.language_model:
-            raise BackboneError(
-                f"{'this backbone' if vocabulary is None else vocabulary.name}: task.head = '{self.head}' needs its "
-                "language model. Set language_model = true in [backbone], or load_backbone(..., language_model=True)"
-            )
-        cloze.check_backbone(vocabulary)
-        answers = cloze.answers(self.verbalizer or {}, vocabulary.tokenizer)
+        model = cloze.check_backbone(vocabulary, f"task.head = '{self.head}'")
+        answers = cloze.answers(self.verbalizer or {}, model.tokenizer)
         if self.head == "verbalizer":
             return VerbalizerHead([answers[label] for label in labels])
-        start = class_vectors([answers.get(label) for label in labels], vocabulary.output_embeddings)
+        start = class_vectors([answers.get(label) for label in labels], model.output_embeddings)
         return LearnedVerbalizerHead(start, dropout=self.dropout)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
@@ -219,8 +212,9 @@ class Classification(Task[TextExample, LabelPrediction]):
         return LabelPrediction(max(named, key=named.__getitem__), named)
 
     def score(self, examples: Sequence[TextExample], predictions: Sequence[LabelPrediction]) -> Scores:
-        """Accuracy and macro F1."""
-        return classification_scores([e.label or "" for e in examples], [p.label for p in predictions])
+        """Accuracy and F1."""
+        gold, found = [e.label or "" for e in examples], [p.label for p in predictions]
+        return classification_scores(gold, found, positive=self.positive, main=self.main)
 
     def to_json(self, example: TextExample, prediction: LabelPrediction) -> dict[str, Any]:
         """Label, its probability, and those of all labels."""
@@ -236,22 +230,8 @@ class Classification(Task[TextExample, LabelPrediction]):
         return prediction.label
 
 
-def _order(label: str) -> tuple[bool, int, str]:
-    """Whole numbers by value, then everything else by its characters."""
-    try:
-        return False, int(label), label
-    except ValueError:
-        return True, 0, label
-
-
 def _label_text(record: Record, field: str) -> str:
-    """A label as text: true/false for truth values, digits for whole numbers."""
     value = record.value(field)
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case str() if value.strip():
-            return value
-    raise record.error(f"expected a label (text, whole number or truth value), found {value!r:.60}", field=field)
+    if (label := label_name(value)) is None:
+        raise record.error(f"expected a label (text, whole number or truth value), found {value!r:.60}", field=field)
+    return label

@@ -6,17 +6,17 @@ Language Inference', section 3 (pattern and verbalizer). The text is truncated, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foreword.data.batching import Encoded
-from foreword.errors import TaskError
+from foreword.data.examples import Span
+from foreword.errors import BackboneError, TaskError
 from foreword.heads import Vocabulary
 from foreword.tasks.base import Encoding
+from foreword.tasks.labels import check_label
+from foreword.tasks.template import Template, tokens_of, too_many, without_closing
 
-_FIELD = re.compile(r"\{(\w*)\}")
-_FIELDS = ("text", "pair", "mask")
 _ANSWER = "mask"
 _PROBE = "x."
 """Stands for a text when words are looked up: its last character binds to no word."""
@@ -29,28 +29,24 @@ class Cloze:
     together with the word, and the template of a decoder ends before it.
 
     Args:
-        template: with {text}, {pair} for the second text of a pair, and {mask} where the word is missing;
-            without {mask} the word is the one that comes next.
+        template: with the fields, and {mask} where the word is missing; without {mask} the word is the one that
+            comes next.
+        fields: names of the texts, of which the first must be there: {text}, and {pair} for the second of a pair.
 
     Raises:
         ValueError: a field is unknown, missing, or there twice.
     """
 
-    def __init__(self, template: str) -> None:
-        found = [match[1] for match in _FIELD.finditer(template)]
-        for field in found:
-            if field not in _FIELDS:
-                raise ValueError(f"'{{{field}}}' is not one of {{text}}, {{pair}}, {{mask}}")
-            if found.count(field) > 1:
-                raise ValueError(f"'{{{field}}}' comes twice")
-        if "text" not in found:
-            raise ValueError("expected {text} where the text goes")
+    def __init__(self, template: str, fields: Sequence[str] = ("text", "pair")) -> None:
+        known = (*fields, _ANSWER)
+        found = Template(template, known).fields
         self.masked = _ANSWER in found
         self.paired = "pair" in found
+        self._fields = tuple(fields)
         before, _, after = template.partition(f"{{{_ANSWER}}}")
         question = before.rstrip() if self.masked else before.rstrip(" ")
         self._space = before[len(question) :] if self.masked else "" if question[-1].isspace() else " "
-        self._template = f"{question}{{{_ANSWER}}}{after}"
+        self._template = Template(f"{question}{{{_ANSWER}}}{after}", known)
 
     def encode(self, texts: Mapping[str, str], targets: Mapping[str, int], tokenizer: Any, max_length: int) -> Encoding:
         """One row of at most ``max_length`` tokens; the longer of two texts loses its end first.
@@ -59,7 +55,7 @@ class Cloze:
         decoder and its answer.
 
         Args:
-            texts: "text" and, where the template has it, "pair".
+            texts: one for each field of the template but the mask.
             targets: of the row.
             tokenizer: a fast one.
             max_length: most tokens, special ones included.
@@ -69,19 +65,12 @@ class Cloze:
         """
         stripped = {name: text.strip() for name, text in texts.items()}
         filled, spans = self._fill(stripped, mask_token(tokenizer) if self.masked else "")
-        parts = _tokens(filled, tokenizer)
-        ids, offsets, special = parts["input_ids"], parts["offset_mapping"], parts["special_tokens_mask"]
+        parts = tokens_of(filled, tokenizer)
+        ids, offsets = parts["input_ids"], parts["offset_mapping"]
         kept = [i for i in range(len(ids)) if not self._strays(ids[i], offsets[i], spans[_ANSWER], tokenizer)]
-        while not self.masked and len(kept) > 1 and special[kept[-1]]:
-            kept.pop()
-        over = len(kept) - max_length
-        cuttable = [[i for i in kept if not special[i] and _inside(offsets[i], spans[name])] for name in texts]
-        if over > 0 and over >= sum(map(len, cuttable)):
-            raise TaskError(
-                f"task.template: leaves no room to the text in a row of {max_length} tokens. Shorten the template, "
-                "or raise training.max_length"
-            )
-        dropped = _longest_first(cuttable, over)
+        if not self.masked:
+            kept = without_closing(parts, kept)
+        dropped = too_many(parts, kept, [spans[name] for name in texts], max_length)
         kept = [i for i in kept if i not in dropped]
         types = parts.get("token_type_ids")
         row = Encoded(
@@ -91,12 +80,22 @@ class Cloze:
         )
         return Encoding((row,), "truncated" if dropped else None)
 
-    def check_backbone(self, backbone: Vocabulary) -> None:
-        """Refuse a language model that does not answer such a template.
+    def check_backbone(self, backbone: Vocabulary | None, reader: str) -> Vocabulary:
+        """Refuse what does not answer such a template.
+
+        Args:
+            backbone: if there is one.
+            reader: the setting that wants the answer, for messages.
 
         Raises:
+            BackboneError: it is no language model.
             TaskError: the template has a mask and the model none, or the other way round.
         """
+        if backbone is None or not backbone.language_model:
+            raise BackboneError(
+                f"{'this backbone' if backbone is None else backbone.name}: {reader} needs its language model. Set "
+                "language_model = true in [backbone], or load_backbone(..., language_model=True)"
+            )
         if self.masked:
             mask_token(backbone.tokenizer)
         if backbone.kind != ("encoder" if self.masked else "decoder"):
@@ -108,6 +107,7 @@ class Cloze:
                 f"task.template: {wants.get(backbone.kind, 'is for encoders and decoders')} "
                 f"('{backbone.name}' is of kind '{backbone.kind}')"
             )
+        return backbone
 
     def answers(self, words: Mapping[str, str], tokenizer: Any) -> dict[str, int]:
         """Label -> the one token that its word is in the template.
@@ -116,43 +116,35 @@ class Cloze:
             TaskError: a word is several tokens or none, or the same as another label's.
         """
         owners: dict[int, str] = {}
-        for label, word in words.items():
-            try:
-                token = self._answer(word, tokenizer)
-            except ValueError as error:
-                said = f"the word '{word}' of label '{label}' {error}. Choose another word"
-                raise TaskError(f"task.verbalizer: {said}") from error
+        for (label, word), token in zip(words.items(), self.lookup([*words.values()], tokenizer), strict=True):
+            if isinstance(token, str):
+                raise TaskError(f"task.verbalizer: the word '{word}' of label '{label}' {token}. Choose another word")
             if token in owners:
                 raise TaskError(f"task.verbalizer: labels '{owners[token]}' and '{label}' have the same word, '{word}'")
             owners[token] = label
         return {label: token for token, label in owners.items()}
 
-    def _answer(self, word: str, tokenizer: Any) -> int:
-        filled, spans = self._fill({"text": _PROBE, "pair": _PROBE}, self._space + word)
-        start, end = spans[_ANSWER]
-        parts = _tokens(filled, tokenizer)
-        found = zip(parts["input_ids"], parts["offset_mapping"], parts["special_tokens_mask"], strict=True)
-        pieces = [(id, a, b) for id, (a, b), special in found if not special and a < end and (a >= start or b > start)]
-        ids = [id for id, _, _ in pieces]
-        if not pieces or tokenizer.unk_token_id in ids:
-            raise ValueError("is not in the vocabulary")
-        if len(pieces) > 1 or pieces[0][1] < start or pieces[0][2] != end:
-            names = tokenizer.convert_ids_to_tokens(ids)
-            raise ValueError(f"is not one token in its place but {' + '.join(map(repr, names))}")
-        return int(ids[0])
+    def lookup(self, words: Sequence[str], tokenizer: Any) -> list[int | str]:
+        """Per word the one token that it is in the template, or in words why it is none."""
+        if not words:
+            return []
+        filled = [self._fill(dict.fromkeys(self._fields, _PROBE), self._space + word) for word in words]
+        encodings = tokenizer([text for text, _ in filled], verbose=False).encodings
+        return [
+            _one_token(parts, spans[_ANSWER], tokenizer) for parts, (_, spans) in zip(encodings, filled, strict=True)
+        ]
 
-    def _fill(self, texts: Mapping[str, str], answer: str) -> tuple[str, dict[str, tuple[int, int]]]:
-        """The template with its fields filled in, and the characters of each of them."""
-        filled, spans, end = "", {}, 0
-        values = {**texts, _ANSWER: answer}
-        for match in _FIELD.finditer(self._template):
-            filled += self._template[end : match.start()]
-            spans[match[1]] = (len(filled), len(filled) + len(values[match[1]]))
-            filled += values[match[1]]
-            end = match.end()
-        return filled + self._template[end:], spans
+    def vocabulary(self, tokenizer: Any) -> dict[str, int]:
+        """Every word that is one token in the template -> that token, special ones left out."""
+        tokens = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
+        words = [tokenizer.decode([token]).strip() for token in tokens]
+        found = zip(words, tokens, self.lookup(words, tokenizer), strict=True)
+        return {word: token for word, token, seen in found if word and seen == token}
 
-    def _strays(self, id: int, span: tuple[int, int], answer: tuple[int, int], tokenizer: Any) -> bool:
+    def _fill(self, texts: Mapping[str, str], answer: str) -> tuple[str, dict[str, Span]]:
+        return self._template.fill({**texts, _ANSWER: answer})
+
+    def _strays(self, id: int, span: tuple[int, int], answer: Span, tokenizer: Any) -> bool:
         """Whether a token is a mask that is not the template's."""
         return self.masked and id == tokenizer.mask_token_id and not (span[0] < answer[1] and span[1] > answer[0])
 
@@ -171,8 +163,8 @@ def check_words(words: Mapping[str, str], labels: Sequence[str] | None, *, every
     for label, word in words.items():
         if not word or word != word.strip():
             raise ValueError(f"the word of label '{label}' is {word!r}; expected one without white space around it")
-        if labels is not None and label not in labels:
-            raise ValueError(f"'{label}' is no label. Labels: {', '.join(labels)}")
+        if labels is not None:
+            check_label(label, labels)
     if every and (missing := [label for label in labels or () if label not in words]):
         raise ValueError(f"label '{missing[0]}' has no word")
 
@@ -191,17 +183,14 @@ def mask_token(tokenizer: Any) -> str:
     return str(tokenizer.mask_token)
 
 
-def _tokens(text: str, tokenizer: Any) -> Any:
-    return tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-
-
-def _inside(span: tuple[int, int], field: tuple[int, int]) -> bool:
-    return field[0] <= span[0] and span[1] <= field[1]
-
-
-def _longest_first(texts: Sequence[Sequence[int]], count: int) -> set[int]:
-    """``count`` tokens to leave out, one after the other from the end of whichever text is the longest then."""
-    left, dropped = [list(text) for text in texts], set[int]()
-    for _ in range(count):
-        dropped.add(max(left, key=len).pop())
-    return dropped
+def _one_token(parts: Any, place: Span, tokenizer: Any) -> int | str:
+    """The token that fills a place of an encoded text, or what is wrong with it."""
+    start, end = place
+    found = zip(parts.ids, parts.offsets, parts.special_tokens_mask, strict=True)
+    pieces = [(id, a, b) for id, (a, b), special in found if not special and a < end and (a >= start or b > start)]
+    ids = [id for id, _, _ in pieces]
+    if not pieces or tokenizer.unk_token_id in ids:
+        return "is not in the vocabulary"
+    if len(pieces) > 1 or pieces[0][1] < start or pieces[0][2] != end:
+        return f"is not one token in its place but {' + '.join(map(repr, tokenizer.convert_ids_to_tokens(ids)))}"
+    return int(ids[0])

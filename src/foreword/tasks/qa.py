@@ -2,46 +2,32 @@
 
 Source: Liu et al. 2022, appendix A: two scores per token, 'start' and 'end'; the most confident
 pair is the answer, and below a threshold the question counts as unanswerable. Windows with stride
-over long contexts as in the SQuAD baselines of Devlin et al. 2019.
+over long contexts as in the SQuAD baselines of Devlin et al. 2019; the threshold that the script of
+SQuAD 2.0 finds best on development data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from foreword.data.alignment import chars_to_tokens, tokens_to_chars, trimmed
+from foreword.data.alignment import chars_to_tokens, trimmed
 from foreword.data.batching import Encoded
 from foreword.data.examples import Answer, QuestionExample
 from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import TokenHead, Vocabulary
-from foreword.metrics.qa import answer_scores
+from foreword.metrics.qa import answer_scores, no_answer_threshold
 from foreword.metrics.scores import Scores
+from foreword.tasks.answers import AnswerPrediction, Candidate, predict_answer
 from foreword.tasks.base import Columns, Encoding, Task
 
-
-@dataclass(frozen=True, slots=True)
-class AnswerPrediction:
-    """A stretch of the context, or nothing.
-
-    Attributes:
-        text: the answer; empty when the question is held to be unanswerable.
-        start, end: characters of the context; None when there is no answer.
-        score: best span's score minus that of 'no answer', in logits.
-        probability: of the answer given, among all spans of its window and 'no answer', in [0, 1].
-    """
-
-    text: str
-    start: int | None
-    end: int | None
-    score: float
-    probability: float
+_LEAST = 8
+"""Fewest tokens of a context that a window must hold."""
 
 
 class QAColumns(Columns):
@@ -53,6 +39,8 @@ class QAColumns(Columns):
     """The text that holds the answer."""
     answers: str = "answers"
     """A list of {"text", "answer_start"}, or {"text": [...], "answer_start": [...]}."""
+    golds: str = "golds"
+    """A list of texts that count as right, where they are others than those of the answers (MRQA)."""
     id: str = "id"
     """A name for the question, if the data has one."""
 
@@ -71,10 +59,13 @@ class QA(Task[QuestionExample, AnswerPrediction]):
     """Context tokens that neighbouring windows share."""
     max_answer_tokens: PositiveInt = 30
     """Longest answer considered."""
+    n_best: PositiveInt = 20
+    """How many of the best answers share the probability; `foreword predict --candidates` lists them."""
     unanswerable: bool | None = None
     """Whether questions may have no answer. Found from the training data when left out."""
-    threshold: float = 0.0
-    """An answer must beat 'no answer' by this many logits. Only where questions may have none."""
+    threshold: float | None = None
+    """An answer must beat 'no answer' by this many logits, where questions may have none. When left out, the one with
+    the best F1 on the dev data."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the head."""
 
@@ -98,6 +89,7 @@ class QA(Task[QuestionExample, AnswerPrediction]):
             question=record.text(self.columns.question),
             context=context,
             answers=answers,
+            golds=self._golds(record) if self.columns.golds in record.fields else None,
         )
 
     def _answers(self, record: Record, context: str) -> Iterable[Answer]:
@@ -110,18 +102,24 @@ class QA(Task[QuestionExample, AnswerPrediction]):
                 )
             yield Answer(text, start)
 
+    def _golds(self, record: Record) -> tuple[str, ...]:
+        golds = record.value(self.columns.golds)
+        if not isinstance(golds, list | tuple) or not all(isinstance(gold, str) for gold in golds):
+            raise record.error("expected a list of texts", field=self.columns.golds)
+        return tuple(golds)
+
     def with_labels_from(self, examples: Sequence[QuestionExample]) -> Self:
         """Whether some question has no answer."""
         if self.unanswerable is not None:
             return self
-        return self.model_copy(update={"unanswerable": any(e.answers == () for e in examples)})
+        return self.model_copy(update={"unanswerable": any(not e.accepted for e in examples)})
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[QuestionExample]) -> None:
         """Refuse unanswerable questions where training had none."""
         if self.unanswerable:
             return
         for record, example in zip(records, examples, strict=True):
-            if example.answers == ():
+            if not example.accepted:
                 raise record.error(
                     "this question has no answer, and the training data had no such question",
                     field=self.columns.answers,
@@ -131,44 +129,21 @@ class QA(Task[QuestionExample, AnswerPrediction]):
     def encode(self, example: QuestionExample, tokenizer: Any, max_length: int) -> Encoding:
         """Windows over the context; the question stands in every one of them."""
         limit = min(self.window, max_length)
-        question = example.question.strip()
-        room = limit - len(tokenizer(question, verbose=False)["input_ids"]) - tokenizer.num_special_tokens_to_add(True)
-        if room < 8:
+        encoded = tokenizer(example.question.strip(), example.context, return_offsets_mapping=True, verbose=False)
+        whole = _Whole(encoded.encodings[0], example.context)
+        room = limit - (len(whole.ids) - len(whole.context))
+        if room < _LEAST:
             raise DataError(
                 f"question {example.id}: it leaves no room for its context in a window of {limit} tokens",
                 hint="Shorten the question or raise task.window",
             )
-        encoded = tokenizer(
-            question,
-            example.context,
-            truncation="only_second",
-            max_length=limit,
-            stride=min(self.stride, room // 2),  # else rows far shorter than `window` would hardly move on
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        rows = tuple(self._row(example, parts) for parts in encoded.encodings)
+        stride = min(self.stride, room // 2)  # else rows far shorter than `window` would hardly move on
+        rows = tuple(whole.row(window, example) for window in _windows(whole.context, room, stride))
         found = any(row.targets.get("start", 0) for row in rows)
         note = "with several windows" if len(rows) > 1 else None
-        if example.answers and not found:
+        if example.answers is not None and example.accepted and not found:
             note = "whose answer no window holds"
         return Encoding(rows, note)
-
-    def _row(self, example: QuestionExample, parts: Any) -> Encoded:
-        context = [sequence == 1 for sequence in parts.sequence_ids]
-        offsets = trimmed(parts.offsets, context, example.context)
-        reads = [ours and start < end for (start, end), ours in zip(offsets, context, strict=True)]
-        targets: dict[str, int | list[int]] = {}
-        if example.answers is not None:
-            start, end = 0, 0  # the first token ([CLS], <s>) stands for 'not in this window'
-            if example.answers:
-                answer = example.answers[0]
-                tokens = chars_to_tokens(answer.start, answer.start + len(answer.text), offsets, reads)
-                start, end = tokens or (0, 0)
-            targets = {"start": start, "end": end}
-        types = parts.type_ids if any(parts.type_ids) else None
-        return Encoded(input_ids=parts.ids, token_type_ids=types, targets=targets, offsets=offsets, reads=reads)
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
         """Two outputs per token."""
@@ -182,70 +157,109 @@ class QA(Task[QuestionExample, AnswerPrediction]):
         return (cross_entropy(start, targets["start"]) + cross_entropy(end, targets["end"])) / 2
 
     def decode(self, example: QuestionExample, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> AnswerPrediction:
-        """The best span over all windows, or nothing if 'no answer' beats it."""
-        best, null = None, float("inf")
-        for row, scores in zip(rows, logits, strict=True):
-            null = min(null, float(scores[0, 0] + scores[0, 1]))
-            span = _best_span(scores, torch.tensor(row.reads), self.max_answer_tokens)
-            if span is not None and (best is None or span.score > best[1].score):
-                best = (row, span)
-        if best is None:
-            return AnswerPrediction("", None, None, float("-inf"), 1.0)
-        row, span = best
-        margin = span.score - null
-        if self.unanswerable and margin <= self.threshold:
-            return AnswerPrediction("", None, None, margin, 1 - span.probability)
-        start, end = tokens_to_chars(span.first, span.last, row.offsets)
-        return AnswerPrediction(example.context[start:end], start, end, margin, span.probability)
+        """The best spans over all windows, and what 'no answer' has."""
+        return predict_answer(
+            example.context,
+            rows,
+            logits,
+            longest=self.max_answer_tokens,
+            n_best=self.n_best,
+            nullable=bool(self.unanswerable),
+        )
+
+    def settle(self, examples: Sequence[QuestionExample], predictions: Sequence[AnswerPrediction]) -> Self:
+        """Choose the threshold with the best F1, where questions may have no answer and none is set."""
+        if not self.unanswerable or self.threshold is not None:
+            return self
+        best = no_answer_threshold(
+            [example.accepted for example in examples],
+            [prediction.text for prediction in predictions],
+            [prediction.margin for prediction in predictions],
+        )
+        return self.model_copy(update={"threshold": best})
+
+    def _given(self, prediction: AnswerPrediction) -> Candidate | None:
+        """The answer that is given, None for 'no answer'; before a threshold was found it is 0."""
+        if not prediction.candidates or (self.unanswerable and prediction.margin <= (self.threshold or 0.0)):
+            return None
+        return prediction.candidates[0]
 
     def score(self, examples: Sequence[QuestionExample], predictions: Sequence[AnswerPrediction]) -> Scores:
         """Official exact match and F1."""
-        golds = [[answer.text for answer in example.answers or ()] for example in examples]
-        return answer_scores(golds, [prediction.text for prediction in predictions])
+        return answer_scores([example.accepted for example in examples], [*map(self.answer_key, predictions)])
 
     def to_json(self, example: QuestionExample, prediction: AnswerPrediction) -> dict[str, Any]:
         """The answer with character offsets, or null."""
-        return {
-            "id": example.id,
-            "answer": prediction.text or None,
-            "start": prediction.start,
-            "end": prediction.end,
-            "probability": round(prediction.probability, 6),
-        }
+        return {"id": example.id, **_entry(self._given(prediction), prediction)}
+
+    def candidates(self, example: QuestionExample, prediction: AnswerPrediction) -> list[dict[str, Any]]:
+        """The best answers, 'no answer' among them where there is such a thing; the most probable first."""
+        del example
+        offered = [*prediction.candidates, *[None] * bool(self.unanswerable)]
+        entries = [_entry(candidate, prediction) for candidate in offered]
+        return sorted(entries, key=lambda entry: -entry["probability"])
 
     def answer_key(self, prediction: AnswerPrediction) -> str:
-        """The answer's text."""
-        return prediction.text
+        """The answer's text, empty for 'no answer'."""
+        given = self._given(prediction)
+        return "" if given is None else given.text
 
 
-@dataclass(frozen=True, slots=True)
-class _TokenSpan:
-    first: int
-    last: int
-    score: float
-    probability: float
+def _entry(candidate: Candidate | None, prediction: AnswerPrediction) -> dict[str, Any]:
+    """A candidate, or 'no answer', as `foreword predict` writes it."""
+    if candidate is None:
+        probability = prediction.null_probability
+        return {"answer": None, "start": None, "end": None, "probability": round(probability, 6)}
+    return {
+        "answer": candidate.text,
+        "start": candidate.start,
+        "end": candidate.end,
+        "probability": round(candidate.probability, 6),
+    }
 
 
-def _best_span(scores: Tensor, reads: Tensor, longest: int) -> _TokenSpan | None:
-    """The best (start, end) with both in the context and at most ``longest`` tokens.
+class _Whole:
+    """A question and its whole context as tokens, to cut windows out of.
 
     Args:
-        scores: ``(T, 2)`` logits of start and end.
-        reads: ``(T,)`` bool, tokens of the context.
+        parts: of the tokenizer, for the pair, nothing truncated.
+        context: the text.
     """
-    if not bool(reads.any()):
-        return None
-    length = scores.shape[0]
-    pairs = scores[:, :1] + scores[None, :, 1]  # (T, T): start by end
-    position = torch.arange(length)
-    width = position[None, :] - position[:, None]
-    allowed = reads[:, None] & reads[None, :] & (width >= 0) & (width < longest)
-    pairs = pairs.masked_fill(~allowed, float("-inf"))
-    flat = int(pairs.argmax())
-    first, last = divmod(flat, length)
-    null = scores[0, 0] + scores[0, 1]
-    total = torch.logsumexp(torch.cat([pairs[allowed], null[None]]), 0)
-    return _TokenSpan(first, last, float(pairs[first, last]), float((pairs[first, last] - total).exp()))
+
+    def __init__(self, parts: Any, context: str) -> None:
+        of_context = [sequence == 1 for sequence in parts.sequence_ids]
+        first = of_context.index(True) if any(of_context) else len(of_context)
+        self.context = range(first, first + sum(of_context))
+        self.ids: list[int] = parts.ids
+        self.types: list[int] | None = parts.type_ids if any(parts.type_ids) else None
+        offsets = trimmed(parts.offsets, of_context, context)
+        self.offsets = [span if ours else (0, 0) for span, ours in zip(offsets, of_context, strict=True)]
+        self.reads = [start < end for start, end in self.offsets]
+
+    def row(self, window: range, example: QuestionExample) -> Encoded:
+        """The row with these tokens of the context, and where the first answer stands in it."""
+
+        def cut(values: list[Any]) -> list[Any]:
+            return [*values[: self.context.start], *values[window.start : window.stop], *values[self.context.stop :]]
+
+        offsets, reads = cut(self.offsets), cut(self.reads)
+        targets: dict[str, int | list[int]] = {}
+        if example.answers is not None:
+            start, end = 0, 0  # the first token ([CLS], <s>) stands for 'not in this window'
+            if example.answers:
+                answer = example.answers[0]
+                start, end = chars_to_tokens(answer.start, answer.start + len(answer.text), offsets, reads) or (0, 0)
+            targets = {"start": start, "end": end}
+        types = None if self.types is None else cut(self.types)
+        return Encoded(input_ids=cut(self.ids), token_type_ids=types, targets=targets, offsets=offsets, reads=reads)
+
+
+def _windows(tokens: range, room: int, stride: int) -> Iterator[range]:
+    """Stretches of at most ``room`` tokens, neighbours sharing ``stride``, up to the first that reaches the end."""
+    for start in range(tokens.start, tokens.stop + 1, room - stride):
+        yield range(start, min(start + room, tokens.stop))
+        if start + room >= tokens.stop:
+            return
 
 
 def _answer_pairs(record: Record, field: str) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from foreword.errors import CheckpointError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -29,8 +29,7 @@ class Progress:
 
     Attributes:
         epoch: epochs completed.
-        batch: batches of the current epoch already used.
-        step: optimizer steps done.
+        step: optimizer steps done. Epochs have equally many, so it says how far the current one is, too.
         best_value, best_step: best dev score so far and when; None before the first evaluation.
         stale: evaluations since the best.
         seconds: time spent training, over all sittings.
@@ -40,7 +39,6 @@ class Progress:
     """
 
     epoch: int = 0
-    batch: int = 0
     step: int = 0
     best_value: float | None = None
     best_step: int = 0

@@ -1,11 +1,15 @@
-"""The training loop: step, accumulate, clip, evaluate, keep the best, stop. It names no method and no task."""
+"""The training loop: step, accumulate, clip, evaluate, keep the best, stop. It names no method and no task.
+
+Of several tasks, each step belongs to one, and weights are selected by the mean of their main dev scores.
+Source: Liu et al. 2022, section 3.3 (multi-task learning), which leaves open how tasks take turns.
+"""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +19,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foreword.data.batching import IGNORED, Batch, bucketed_batches, collate, padding_ratio
+from foreword.data.batching import Batch, collate, padding_ratio
 from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
-from foreword.inference.forward import predict_encoded
 from foreword.metrics.scores import Scores
-from foreword.model import PromptedModel
+from foreword.model import MultiTaskModel, PromptedModel
 from foreword.tasks import Task
 from foreword.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from foreword.training.evaluation import Evaluation, dev_values, evaluate, score
+from foreword.training.lanes import Lane, Step, Stream
+from foreword.training.mixing import Mixing
 from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
@@ -44,9 +50,15 @@ class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
         super().__init__(f"stopped after {step} steps{saved}")
 
 
+class Diverged(ForewordError):  # noqa: N818  an event, not a mistake
+    """The loss is no number any more."""
+
+    code = "training.diverged"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to. The model holds the best weights seen on dev.
+    """What a run came to for one task. The model holds the best weights seen on dev.
 
     Attributes:
         task: with what it chose on dev (`Task.settle`).
@@ -64,38 +76,36 @@ class Outcome:
 
 
 class Trainer:
-    """Trains one model for one task.
+    """Trains what the models of one or several tasks share, and their heads.
 
     Args:
-        model: what is trained.
-        task: whose loss and score are used.
+        lanes: one per task.
         settings: how.
-        train, dev: encoded examples.
         tracker: told about every event.
+        mixing: how several tasks share the steps.
         checkpoint: file to keep the run's state in, or None to keep none.
         recipe: digest of recipe and data, to refuse a foreign checkpoint.
     """
 
     def __init__(
         self,
-        model: PromptedModel,
-        task: Task[Any, Any],
+        lanes: Sequence[Lane],
         settings: TrainingSettings,
         *,
-        train: EncodedSet,
-        dev: EncodedSet,
         tracker: Tracker,
+        mixing: Mixing | None = None,
         checkpoint: Path | None = None,
         recipe: str = "",
     ) -> None:
-        self.model, self.task, self.settings = model, task, settings
-        self.train, self.dev, self.tracker = train, dev, tracker
+        self.lanes, self.settings, self.tracker = list(lanes), settings, tracker
         self.checkpoint, self.recipe = checkpoint, recipe
+        self.stream = Stream(lanes, settings, mixing or Mixing())
+        self.models = models = MultiTaskModel({lane.name: lane.model for lane in lanes})
         self.accelerator = Accelerator()  # not told the precision: one process may train in several
-        model.to(self.accelerator.device)
-        model.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
-        model.backbone.gradient_checkpointing(settings.gradient_checkpointing)
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=True)
+        models.to(self.accelerator.device)
+        models.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
+        models.backbone.gradient_checkpointing(settings.gradient_checkpointing)
+        self.optimizer = torch.optim.AdamW(parameter_groups(models, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
@@ -103,9 +113,8 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the data."""
-        units = self.train.rows_of if self.task.together else self.train.rows
-        return math.ceil(math.ceil(len(units) / self.settings.batch_size) / self.settings.accumulation_steps)
+        """Optimizer steps of one epoch: of a single task, one pass over its data."""
+        return self.stream.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
@@ -121,101 +130,107 @@ class Trainer:
         if self.checkpoint is None:
             raise ValueError("this trainer keeps no checkpoint")
         found = load_checkpoint(self.checkpoint, self.recipe)
-        self.model.load_state(found.group("state"))
+        self.models.load_state(found.group("state"))
         self.best = found.group("best") or None
         found.restore_optimizer(self.optimizer)
         self.progress = found.progress
         found.restore_random()
 
-    def fit(self) -> Outcome:
-        """Train to the end or until it stops getting better; leave the best weights in the model.
+    def fit(self) -> dict[str, Outcome]:
+        """Train to the end or until it stops getting better; leave the best weights in the models.
+
+        Returns:
+            What came of every task.
 
         Raises:
             Interrupted: on SIGINT or SIGTERM, after the state was saved.
+            Diverged: the loss is no number any more.
+            Exception: whatever the tracker raised to end the run.
         """
-        start = {"steps": self.total_steps, "rows": len(self.train.rows), "resumed_at": self.progress.step}
+        rows = sum(len(lane.train.rows) for lane in self.lanes)
+        start = {"steps": self.total_steps, "rows": rows, "resumed_at": self.progress.step}
         self.tracker.event("start", self.progress.step, start)
         with self._signals():
             while self.progress.epoch < self.settings.epochs and not self._stale:
                 self._epoch()
         if self.best is not None:
-            self.model.load_state(self.best)
-        task, scores, predictions = self.evaluate()
-        end = {**scores.values, "best_step": self.progress.best_step, "seconds": self.progress.seconds}
+            self.models.load_state(self.best)
+        found = self.evaluate()
+        end = {**dev_values(found), "best_step": self.progress.best_step, "seconds": self.progress.seconds}
         self.tracker.event("end", self.progress.step, end)
-        return Outcome(task, scores, predictions, self.progress, padding_ratio(self.train.lengths, self._batches(0)))
+        return {lane.name: self._outcome(lane, found[lane.name]) for lane in self.lanes}
+
+    def _outcome(self, lane: Lane, found: Evaluation) -> Outcome:
+        padding = padding_ratio(lane.train.lengths, lane.batches(self.settings, 0))
+        return Outcome(*found, progress=self.progress, padding=padding)
 
     @property
     def _stale(self) -> bool:
         patience = self.settings.early_stopping_patience
         return patience is not None and self.progress.stale >= patience
 
-    def _batches(self, epoch: int) -> list[list[int]]:
-        groups = self.train.rows_of if self.task.together else None
-        return bucketed_batches(
-            self.train.lengths, self.settings.batch_size, seed=self.settings.seed, epoch=epoch, groups=groups
-        )
-
     def _epoch(self) -> None:
-        progress, parts = self.progress, self.settings.accumulation_steps
-        batches = self._batches(progress.epoch)
-        while progress.batch < len(batches):
-            self._step(batches[progress.batch : progress.batch + parts])
-            progress.batch = min(progress.batch + parts, len(batches))
-            over = progress.batch == len(batches)
-            if over:
-                progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress = self.progress
+        steps = self.stream.epoch(progress.epoch)
+        for step in steps[progress.step - progress.epoch * len(steps) :]:
+            self._step(step)
+            over = progress.step % len(steps) == 0
+            progress.epoch += over
             every = self.settings.evaluate_every_steps
             if (progress.step % every == 0 or self._finished) if every else over:
                 self._evaluate_and_save()
             if self._stop:
                 self._save()
                 raise Interrupted(self.checkpoint, progress.step)
-            if over or self._stale:
+            if self._stale:
                 return
 
     @property
     def _finished(self) -> bool:
         return self.progress.epoch >= self.settings.epochs
 
-    def _step(self, parts: list[list[int]]) -> None:
-        """One optimizer step over the rows of ``parts``."""
+    def _step(self, step: Step) -> None:
+        """One optimizer step. Heads of other tasks have no gradient in it, so they stay as they are."""
         began = time.perf_counter()
-        self.model.train()
+        lane = step.lane
+        lane.model.train()
         factor = rate_factor(self.settings, self.progress.step, self.total_steps, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        batches = [self._collate(indices) for indices in parts]
+        batches = [self._collate(lane, indices) for indices in step.parts]
         # Means over the parts are weighted by the targets in them, so that parts make no difference.
-        counts = [sum(int((t != IGNORED).sum()) for t in batch.targets.values()) for batch in batches]
+        counts = [lane.task.weight(batch.targets) for batch in batches]
         total, tokens = 0.0, 0
         for batch, count in zip(batches, counts, strict=True):
             with self._precision():
-                logits = self.model(batch)
-            loss = self.task.loss(logits, batch.targets) * (count / max(sum(counts), 1))
+                logits = lane.model(batch)
+            loss = lane.task.loss(logits, batch.targets) * (count / max(sum(counts), 1))
             self.accelerator.backward(loss)
             total += loss.item()
             tokens += int(batch.attention_mask.sum())
         if not math.isfinite(total):
-            raise ForewordError(
+            raise Diverged(
                 f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
                 "training.precision = 'float32'"
             )
         if self.settings.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.settings.max_grad_norm)
+            self.accelerator.clip_grad_norm_([p for _, p in self.models.trainable()], self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._account(total, tokens, time.perf_counter() - began, factor)
+        self._account(lane, total, tokens, time.perf_counter() - began, factor)
+
+    @property
+    def _bf16(self) -> bool:
+        return self.settings.precision == "bf16"
 
     def _precision(self) -> torch.autocast:
-        bf16 = self.settings.precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
-    def _collate(self, indices: list[int]) -> Batch:
-        batch = collate(self.train.rows, indices, self.model.backbone.tokenizer.pad_token_id)
+    def _collate(self, lane: Lane, indices: list[int]) -> Batch:
+        batch = collate(lane.train.rows, indices, self.models.backbone.tokenizer.pad_token_id)
         return batch.to(self.accelerator.device)
 
-    def _account(self, loss: float, tokens: int, seconds: float, factor: float) -> None:
+    def _account(self, lane: Lane, loss: float, tokens: int, seconds: float, factor: float) -> None:
         progress = self.progress
         progress.step += 1
         progress.tokens += tokens
@@ -227,38 +242,38 @@ class Trainer:
             "rate": self.base_rates[0] * factor,
             "tokens_per_second": progress.tokens / progress.seconds,
             "epoch": progress.epoch,
+            **({"task": lane.name} if len(self.lanes) > 1 else {}),
         }
         self.tracker.event("step", progress.step, values)
 
-    def evaluate(self) -> tuple[Task[Any, Any], Scores, list[Any]]:
-        """Score the model as it is on dev, with what the task chooses there."""
-        predictions = self._predict(self.dev)
-        task = self.task.settle(self.dev.examples, predictions)
-        return task, task.score(self.dev.examples, predictions), predictions
+    def evaluate(self, *, selecting: bool = False) -> dict[str, Evaluation]:
+        """Score the models as they are on dev, with what each task chooses there.
 
-    def score(self, encoded: EncodedSet, task: Task[Any, Any]) -> Scores:
-        """Score the model as it is on other examples, with what ``task`` has chosen on dev."""
-        return task.score(encoded.examples, self._predict(encoded))
+        Args:
+            selecting: whether only what weights are selected by is wanted.
+        """
+        return {lane.name: evaluate(lane, bf16=self._bf16, selecting=selecting) for lane in self.lanes}
 
-    def _predict(self, encoded: EncodedSet) -> list[Any]:
-        return predict_encoded(self.model, self.task, encoded, bf16=self.settings.precision == "bf16")
+    def score(self, lane: Lane, encoded: EncodedSet, task: Task[Any, Any]) -> Scores:
+        """Score a model as it is on other examples, with what ``task`` has chosen on dev."""
+        return score(lane, encoded, task, bf16=self._bf16)
 
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         began = time.perf_counter()
-        _, scores, _ = self.evaluate()
+        values = dev_values(self.evaluate(selecting=True))
+        value = values[values["main"]]
         progress.seconds += time.perf_counter() - began
-        better = progress.best_value is None or scores.main_value > progress.best_value
+        better = progress.best_value is None or value > progress.best_value
         if better:
-            progress.best_value, progress.best_step, progress.stale = scores.main_value, progress.step, 0
-            self.best = self.model.state()
+            progress.best_value, progress.best_step, progress.stale = value, progress.step, 0
+            self.best = self.models.state()
         else:
             progress.stale += 1
         entry = {
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / max(progress.loss_count, 1),
-            **scores.values,
-            "main": scores.main,
+            **values,
             "best": better,
             "seconds": progress.seconds,
         }
@@ -273,7 +288,7 @@ class Trainer:
                 self.checkpoint,
                 recipe=self.recipe,
                 progress=self.progress,
-                state=self.model.state(),
+                state=self.models.state(),
                 best=self.best,
                 optimizer=self.optimizer,
             )
@@ -299,7 +314,7 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def parameter_groups(model: PromptedModel, settings: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: PromptedModel | MultiTaskModel, settings: TrainingSettings) -> list[dict[str, Any]]:
     """AdamW groups: what the method trains at its rate, the head at its own.
 
     Biases and normalization weights are not decayed, and neither is a prompt.

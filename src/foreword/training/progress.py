@@ -98,7 +98,8 @@ class LiveTracker:
 
 
 def evaluation_words(values: Mapping[str, Any]) -> str:
-    """Loss and main score of one evaluation."""
+    """Loss and main score of one evaluation, and that of each task where there are several."""
     name = values["main"]
     best = "  best so far" if values["best"] else ""
-    return f"loss {values['train_loss']:.4f}  {name} {values[name]:.4f}{best}"
+    tasks = "".join(f"  {task} {value:.4f}" for task, value in values.get("tasks", {}).items())
+    return f"loss {values['train_loss']:.4f}  {name} {values[name]:.4f}{tasks}{best}"

@@ -1,4 +1,4 @@
-"""One run from data to a trained, scored, saveable model."""
+"""One run from data to trained, scored, saveable models: of one task, or of several that share a prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,49 +13,41 @@ from typing import Any
 import torch
 
 from foreword.artifacts.format import backbone_entry, save_artifact
-from foreword.artifacts.manifest import (
-    FORMAT_VERSION,
-    BackboneEntry,
-    Component,
-    DataEntry,
-    Manifest,
-    MetricsEntry,
-    ParametersEntry,
-    TrainingEntry,
-    library_versions,
-)
+from foreword.artifacts.manifest import DataEntry, Manifest
 from foreword.backbones import Backbone
 from foreword.data.sources import Source
 from foreword.errors import BackboneError, DataError, MethodError
 from foreword.inference.encoding import EncodedSet, encode_examples
-from foreword.injection import Prompt
 from foreword.methods import Method
 from foreword.metrics.scores import Scores
 from foreword.model import PromptedModel
 from foreword.tasks import Task
+from foreword.training.description import describe, recipe_of
+from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
+from foreword.training.mixing import Mixing
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker, Trackers
-from foreword.training.transfer import prompt_to_start_from, start
+from foreword.training.transfer import Start, read_start
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked, encoded data for one run.
+    """Checked, encoded data of one task for one run.
 
     Attributes:
         task: with its labels.
         train, dev: encoded examples.
         test: examples to score once in the end, None where there are none.
         entries: what the artifact will say of the data.
-        start: the prompt to begin with, None for a fresh one.
+        start: what to begin with, None to begin afresh.
     """
 
     task: Task[Any, Any]
     train: EncodedSet
     dev: EncodedSet
     entries: Mapping[str, DataEntry]
-    start: Prompt | None = None
+    start: Start | None = None
     test: EncodedSet | None = None
 
     @property
@@ -91,28 +82,40 @@ def prepare(
 
     Raises:
         DataError: naming file, line and field.
-        ArtifactError: what to start from cannot be read, or is of another backbone.
+        ArtifactError: what to start from cannot be read, is of another backbone, or has another head.
     """
-    start_from = None if settings.start_from is None else prompt_to_start_from(settings.start_from, backbone)
+    start = read_start(settings, backbone)
     train_examples = task.read(train.records(), labelled=True)
-    task = task.with_labels_from(train_examples)
+    task = task.with_labels_from(train_examples).with_vocabulary(backbone)
     sources = {"train": train, "dev": dev} | ({} if test is None else {"test": test})
     examples = {side: train_examples if side == "train" else _checked(task, sources[side]) for side in sources}
     for side, found in examples.items():
         if not found:
-            raise DataError(f"no {side} examples", file=", ".join(sources[side].files) or None)
-    task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before all texts are read
+            raise DataError(f"no {side} examples", file=_names(sources[side]))
+    head = task.build_head(backbone.hidden_size, backbone)  # one that does not fit is told of before texts are encoded
+    if start is not None:
+        start.check_head(task, head)
     encoded = {
         side: encode_examples(task, found, backbone, settings.max_length, reserved=reserved)
         for side, found in examples.items()
     }
+    for side, one in encoded.items():
+        if not one.rows:
+            notes = ", ".join(one.notes)
+            raise DataError(
+                f"no {side} examples are left: all {len(one.examples)} are {notes}", file=_names(sources[side])
+            )
     entries = {
         side: DataEntry(
             files=sources[side].digests(), examples=len(one.examples), rows=len(one.rows), notes=dict(one.notes)
         )
         for side, one in encoded.items()
     }
-    return Prepared(task, encoded["train"], encoded["dev"], entries, start_from, encoded.get("test"))
+    return Prepared(task, encoded["train"], encoded["dev"], entries, start, encoded.get("test"))
+
+
+def _names(source: Source) -> str | None:
+    return ", ".join(source.files) or None
 
 
 def _checked(task: Task[Any, Any], source: Source) -> list[Any]:
@@ -157,36 +160,8 @@ class TrainedRun:
 
     def manifest(self) -> Manifest:
         """Everything the artifact says of itself, but its files."""
-        model, outcome = self.model, self.outcome
-        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
-        return Manifest(
-            format_version=FORMAT_VERSION,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            backbone=BackboneEntry(**backbone_entry(model.backbone)),
-            task=_component(outcome.task),
-            method=_component(model.method),
-            recipe=_without_folders(self.recipe),
-            max_length=self.settings.max_length,
-            data=dict(self.prepared.entries),
-            metrics=MetricsEntry(**outcome.scores.to_json()),
-            test=None if self.test is None else MetricsEntry(**self.test.to_json()),
-            parameters=ParametersEntry(
-                prompt=counts.get("prompt", 0),
-                attachment=counts.get("attachment", 0),
-                head=counts["head"],
-                backbone_trained=sum(p.numel() for p in model.tuned_weights().values()),
-                backbone=model.backbone.parameter_count,
-            ),
-            training=TrainingEntry(
-                seed=self.settings.seed,
-                steps=outcome.progress.step,
-                best_step=outcome.progress.best_step,
-                seconds=round(outcome.progress.seconds, 3),
-                padding=round(outcome.padding, 4),
-                evaluations=outcome.progress.evaluations,
-            ),
-            versions=library_versions(),
-            files={},
+        return describe(
+            self.model, self.outcome, self.settings, recipe=self.recipe, data=self.prepared.entries, test=self.test
         )
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
@@ -225,57 +200,133 @@ def train_prepared(
         BackboneError: its weights were tuned before.
         MethodError: neither method nor head have anything to train.
     """
-    recipe = recipe or {
-        "method": method.model_dump(mode="json"),
-        "training": settings.model_dump(mode="json"),
-    }
+    runs = train_several(
+        backbone,
+        method,
+        {prepared.task.name: prepared},
+        settings,
+        tracker=tracker,
+        checkpoint=checkpoint,
+        resume=resume,
+        recipe=recipe,
+    )
+    return runs[prepared.task.name]
+
+
+def train_several(
+    backbone: Backbone,
+    method: Method,
+    prepared: Mapping[str, Prepared],
+    settings: TrainingSettings,
+    *,
+    mixing: Mixing | None = None,
+    tracker: Tracker | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    recipe: Mapping[str, Any] | None = None,
+) -> dict[str, TrainedRun]:
+    """Train what a method makes for several tasks at once, and a fresh head for each.
+
+    Args:
+        backbone: shared by all.
+        method: how to adapt it; of several tasks, one that leaves the backbone's weights as they are.
+        prepared: task name -> checked, encoded data.
+        settings: how to train.
+        mixing: how the tasks share the steps.
+        tracker, checkpoint, resume, recipe: as in `train_prepared`.
+
+    Returns:
+        Task name -> its model and scores. The models share the prompt.
+
+    Raises:
+        BackboneError: its weights were tuned before.
+        MethodError: neither method nor heads have anything to train, or the method suits one task alone.
+    """
+    mixing = mixing or Mixing()
+    check_sharing(method, settings, len(prepared))
+    recipe = recipe or _plain_recipe(method, prepared, settings, mixing)
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
-    torch.manual_seed(settings.seed)
-    head = prepared.task.build_head(backbone.hidden_size, backbone)
-    model = PromptedModel(backbone, method, head, labels=prepared.task.labels or ())
-    if next(model.trainable(), None) is None:
-        raise MethodError(
-            f"nothing is there to train: method '{method.name}' trains the head alone, and the head of this task "
-            "has no parameters. Choose another method, or another task.head"
-        )
-    if prepared.start is not None:
-        start(method, model.prompt, prepared.start)
+    models = _models(backbone, method, prepared, settings)
+    lanes = [Lane(name, models[name], one.task, one.train, one.dev) for name, one in prepared.items()]
     trainer = Trainer(
-        model,
-        prepared.task,
+        lanes,
         settings,
-        train=prepared.train,
-        dev=prepared.dev,
+        mixing=mixing,
         tracker=tracker or Trackers(),
         checkpoint=checkpoint,
         recipe=run_digest(recipe, prepared, backbone),
     )
     if resume:
         trainer.resume()
-    outcome = trainer.fit()
-    test = None if prepared.test is None else trainer.score(prepared.test, outcome.task)
-    return TrainedRun(model, prepared, settings, outcome, recipe, test)
+    outcomes = trainer.fit()
+    runs = {}
+    for lane, one in zip(lanes, prepared.values(), strict=True):
+        outcome = outcomes[lane.name]
+        test = None if one.test is None else trainer.score(lane, one.test, outcome.task)
+        runs[lane.name] = TrainedRun(lane.model, one, settings, outcome, recipe_of(recipe, lane.name), test)
+    return runs
 
 
-def run_digest(recipe: Mapping[str, Any], prepared: Prepared, backbone: Backbone) -> str:
+def _plain_recipe(
+    method: Method, prepared: Mapping[str, Prepared], settings: TrainingSettings, mixing: Mixing
+) -> dict[str, Any]:
+    """What there is to say of a run that no recipe was written for."""
+    said = {"method": method, "training": settings}
+    recipe: dict[str, Any] = {name: table.model_dump(mode="json") for name, table in said.items()}
+    if len(prepared) > 1:
+        recipe["mixing"] = mixing.model_dump(mode="json")
+        recipe["tasks"] = {name: {"task": {"type": one.task.name}} for name, one in prepared.items()}
+    return recipe
+
+
+def check_sharing(method: Method, settings: TrainingSettings, tasks: int) -> None:
+    """See that so many tasks can share what a method trains.
+
+    Raises:
+        MethodError: they cannot, or they would all begin with the head of one; or there is no task at all.
+    """
+    if tasks == 0:
+        raise MethodError("there is no task to train for")
+    if tasks == 1:
+        return
+    if method.tunes_backbone:
+        raise MethodError(
+            f"method.type: '{method.name}' trains weights of the backbone itself, and several tasks share a frozen one "
+            "here. Choose another method, or train each task alone"
+        )
+    if settings.start_head:
+        raise MethodError("training.start_head: a head is one task's, and here are several; leave it out")
+
+
+def _models(
+    backbone: Backbone, method: Method, prepared: Mapping[str, Prepared], settings: TrainingSettings
+) -> dict[str, PromptedModel]:
+    """Fresh models that share all but their heads."""
+    torch.manual_seed(settings.seed)
+    (name, first), *others = prepared.items()
+    labels = tuple(dict.fromkeys(label for one in prepared.values() for label in one.task.labels or ()))
+    head = first.task.build_head(backbone.hidden_size, backbone)
+    model = PromptedModel(backbone, method, head, labels=labels)
+    if first.start is not None:
+        first.start.begin(model)
+    models = {name: model}
+    for name, one in others:
+        models[name] = model.sibling(one.task.build_head(backbone.hidden_size, backbone))
+    for name, model in models.items():
+        if next(model.trainable(), None) is None:
+            raise MethodError(
+                f"nothing is there to train: method '{method.name}' trains the head alone, and the head of "
+                f"'{name}' has no parameters. Choose another method, or another task.head"
+            )
+    return models
+
+
+def run_digest(recipe: Mapping[str, Any], prepared: Mapping[str, Prepared], backbone: Backbone) -> str:
     """sha256 over all that decides a run's numbers: recipe, data and backbone."""
-    data = {side: entry.model_dump(mode="json") for side, entry in prepared.entries.items()}
+    data = [  # a list, since the order of tasks decides too
+        (name, {side: entry.model_dump(mode="json") for side, entry in one.entries.items()})
+        for name, one in prepared.items()
+    ]
     text = json.dumps([recipe, data, backbone_entry(backbone)], sort_keys=True)
     return sha256(text.encode()).hexdigest()
-
-
-def _component(settings: Task[Any, Any] | Method) -> Component:
-    return Component(type=settings.name, settings=settings.model_dump(mode="json"))
-
-
-def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe with its files by name alone: where they lay is nobody's business in a published artifact."""
-    plain = dict(recipe)
-    data, training = recipe.get("data", {}), recipe.get("training", {})
-    names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev", "test") if side in data}
-    if names:
-        plain["data"] = {**data, **names}
-    if training.get("start_from") is not None:
-        plain["training"] = {**training, "start_from": Path(training["start_from"]).name}
-    return plain

@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
 )
 
@@ -57,13 +58,23 @@ class TrainingSettings(BaseModel):
     early_stopping_patience: PositiveInt | None = None
     """Stop after so many evaluations without a better dev score."""
     start_from: str | None = None
-    """Begin with the prompt of this artifact (or run folder) instead of a fresh one. Its head is not taken over."""
+    """Begin with the prompt of this artifact (or run folder) instead of a fresh one. With the same [method], all that
+    it trains is taken over as it was."""
+    start_head: bool = False
+    """Take over that artifact's head as well, which must be of the same task and labels."""
     seed: NonNegativeInt = 11
     """Of initialization, dropout and order."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     tensorboard: bool = False
     """Also write the log for TensorBoard (pip install 'foreword[tensorboard]')."""
+
+    @field_validator("start_head")
+    @classmethod
+    def _needs_an_artifact(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "start_from" in info.data and info.data["start_from"] is None:
+            raise ValueError("there is no artifact to take a head from; set training.start_from")
+        return value
 
     @field_validator("start_from", mode="before")
     @classmethod

@@ -15,7 +15,10 @@ STEPS_PER_LINE = 10
 
 
 class Tracker(Protocol):
-    """Listens to a run. ``kind`` is 'start', 'step', 'evaluation' or 'end'."""
+    """Listens to a run. ``kind`` is 'start', 'step', 'evaluation' or 'end'.
+
+    A tracker that has seen enough ends the run by raising an exception of its own; the run lets it through.
+    """
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Take note of one event."""

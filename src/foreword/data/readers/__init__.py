@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from foreword.data.readers.base import Reader, ReadOptions
+from foreword.data.readers.base import Reader, ReadOptions, is_packed
 from foreword.data.readers.conll import read_conll
+from foreword.data.readers.dart import read_dart
 from foreword.data.readers.delimited import read_csv, read_tsv
+from foreword.data.readers.e2e import read_e2e
 from foreword.data.readers.hf_datasets import HUB_PREFIX, MARKERS, read_datasets
 from foreword.data.readers.json_lines import parse_json_lines, read_json_lines
+from foreword.data.readers.mrqa import read_mrqa
 from foreword.data.readers.squad import read_squad
+from foreword.data.readers.webnlg import read_webnlg
 from foreword.data.records import Record
 from foreword.errors import DataError
 
@@ -26,6 +30,10 @@ FORMATS: dict[str, Reader] = {
     "tsv": read_tsv,
     "conll": read_conll,
     "squad": read_squad,
+    "e2e": read_e2e,
+    "webnlg": read_webnlg,
+    "dart": read_dart,
+    "mrqa": read_mrqa,
     "datasets": read_datasets,
 }
 """Name of a format, as in ``[data] format``, -> its reader."""
@@ -42,16 +50,18 @@ _SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
     ".txt": "conll",
+    ".xml": "webnlg",
 }
 _HINT = 'Name the format in the recipe, as in `[data] format = "jsonl"`; there are: ' + ", ".join(FORMATS)
 _DEFAULTS = ReadOptions()
 
 
 def read_records(path: str | Path, format: str = "auto", options: ReadOptions = _DEFAULTS) -> Iterator[Record]:
-    """Stream the records of a file; all but SQuAD files are never held in memory whole.
+    """Stream the records of a file; those of lines are never held in memory whole.
 
     Args:
-        path: a file, a folder of the `datasets` library, or ``hub:owner/name[/config]``.
+        path: a file (packed by gzip where its name ends in .gz), a folder of the `datasets` library, or
+            ``hub:owner/name[/config]``.
         format: a name in `FORMATS`, or ``"auto"`` to go by the name of the file.
         options: choices that some formats leave open.
 
@@ -77,13 +87,14 @@ def detect_format(path: str | Path) -> str:
         return "datasets"
     if place.is_dir():
         raise DataError(f"is a folder without {' or '.join(MARKERS)}", file=file, hint=_HINT)
-    if place.suffix.lower() in _SUFFIXES:
-        return _SUFFIXES[place.suffix.lower()]
+    suffix = (place.with_suffix("") if is_packed(file) else place).suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     if place.name.startswith("eng."):  # eng.train and its sisters, the files of CoNLL-2003
         return "conll"
     if not place.exists():
         raise DataError("no such file", file=file)
-    raise DataError(f"cannot tell the format from the suffix '{place.suffix}'", file=file, hint=_HINT)
+    raise DataError(f"cannot tell the format from the suffix '{suffix}'", file=file, hint=_HINT)
 
 
 def _at_least_one(records: Iterator[Record], file: str) -> Iterator[Record]:

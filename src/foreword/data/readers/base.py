@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +41,26 @@ Reader = Callable[[str, ReadOptions], Iterator[Record]]
 def read_lines(file: str) -> Iterator[str]:
     r"""Stream the lines of a UTF-8 file, with their line ends, without a byte order mark.
 
-    Only ``\n`` and ``\r\n`` end a line, so that line numbers agree with those of editors.
+    Only ``\n`` and ``\r\n`` end a line, so that line numbers agree with those of editors. A file whose name ends in
+    ``.gz`` is unpacked on the way.
 
     Raises:
-        DataError: the file is missing, is a folder, cannot be read, or is not UTF-8.
+        DataError: the file is missing, is a folder, cannot be read or unpacked, or is not UTF-8.
     """
+    number = 0
     try:
-        with Path(file).open("rb") as stream:
+        with gzip.open(file) if is_packed(file) else Path(file).open("rb") as stream:
             for number, raw in enumerate(stream, start=1):
                 yield _decode(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, file, number)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"cannot be unpacked, after {number} lines ({error})", file=file) from error
     except OSError as error:
         raise unreadable(file, error) from error
+
+
+def is_packed(file: str) -> bool:
+    """Whether a file's name says that gzip packed it."""
+    return file.lower().endswith(".gz")
 
 
 def read_text(file: str) -> str:
@@ -59,6 +70,21 @@ def read_text(file: str) -> str:
         DataError: as for `read_lines`.
     """
     return "".join(read_lines(file))
+
+
+def read_json(file: str) -> Any:
+    """The value of a file that is one JSON text.
+
+    Raises:
+        DataError: the file cannot be read, or is not JSON as `parse_json` wants it.
+    """
+    try:
+        return parse_json(read_text(file))
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON ({error.msg}, column {error.colno})"
+        raise DataError(message, file=file, line=error.lineno) from error
+    except ValueError as error:
+        raise DataError(f"not valid JSON ({error})", file=file) from error
 
 
 def unreadable(file: str, error: OSError) -> DataError:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from foreword.data.readers.base import ReadOptions, kind, parse_json, read_text
+from foreword.data.readers.base import ReadOptions, read_json
+from foreword.data.readers.nodes import Node
 from foreword.data.records import Record
-from foreword.errors import DataError
 
-_NAMES = {str: "a text", int: "a whole number", bool: "a boolean", list: "a list", dict: "an object"}
+_HINT = "SQuAD files look like data[].paragraphs[].qas[]"
 
 
 def read_squad(file: str, options: ReadOptions) -> Iterator[Record]:
@@ -27,7 +26,7 @@ def read_squad(file: str, options: ReadOptions) -> Iterator[Record]:
     """
     del options
     number = 0
-    root = _Node(_load(file), "", file)
+    root = Node(read_json(file), "", file, hint=_HINT)
     for article in root.expect(dict).get("data").each():
         for paragraph in article.expect(dict).get("paragraphs").each():
             context = paragraph.expect(dict).get("context").expect(str).value
@@ -36,7 +35,7 @@ def read_squad(file: str, options: ReadOptions) -> Iterator[Record]:
                 yield Record(_question(question.numbered(number), context), file, number)
 
 
-def _question(question: _Node, context: str) -> dict[str, Any]:
+def _question(question: Node, context: str) -> dict[str, Any]:
     question.expect(dict)
     fields = {name: question.get(name).expect(str).value for name in ("id", "question")}
     fields["context"] = context
@@ -48,54 +47,9 @@ def _question(question: _Node, context: str) -> dict[str, Any]:
     return fields
 
 
-def _answer(answer: _Node) -> dict[str, Any]:
+def _answer(answer: Node) -> dict[str, Any]:
     answer.expect(dict)
     text, start = answer.get("text").expect(str), answer.get("answer_start").expect(int)
     if start.value < 0:
         raise start.error(f"expected an offset, found {start.value}")
     return {"text": text.value, "answer_start": start.value}
-
-
-def _load(file: str) -> Any:
-    try:
-        return parse_json(read_text(file))
-    except json.JSONDecodeError as error:
-        message = f"not valid JSON ({error.msg}, column {error.colno})"
-        raise DataError(message, file=file, line=error.lineno) from error
-    except ValueError as error:
-        raise DataError(f"not valid JSON ({error})", file=file) from error
-
-
-class _Node:
-    """A JSON value that knows its path in the file, and so can complain about itself."""
-
-    def __init__(self, value: Any, path: str, file: str, line: int | None = None) -> None:
-        self.value, self.path, self.file, self.line = value, path, file, line
-
-    def numbered(self, line: int) -> _Node:
-        return _Node(self.value, self.path, self.file, line)
-
-    def get(self, key: str) -> _Node:
-        child = _Node(self.value.get(key), f"{self.path}.{key}" if self.path else key, self.file, self.line)
-        if key not in self.value:
-            raise child.error("missing")
-        return child
-
-    def each(self) -> Iterator[_Node]:
-        for index, item in enumerate(self.expect(list).value):
-            yield _Node(item, f"{self.path}[{index}]", self.file, self.line)
-
-    def expect(self, wanted: type) -> _Node:
-        # Not `isinstance`: in Python, though not in JSON, a boolean is a whole number.
-        if type(self.value) is not wanted:
-            raise self.error(f"expected {_NAMES[wanted]}, found {kind(self.value)}")
-        return self
-
-    def error(self, message: str) -> DataError:
-        return DataError(
-            message,
-            file=self.file,
-            line=self.line,
-            field=self.path or None,
-            hint=None if self.line else "SQuAD files look like data[].paragraphs[].qas[]",
-        )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 from pydantic import BaseModel
 
 from foreword.methods import METHODS
-from foreword.recipes.schema import BackboneTable, DataTable
+from foreword.recipes.schema import BackboneTable, DataTable, Recipe
 from foreword.recipes.templates.settings import Setting, list_settings, toml_value
-from foreword.tasks import TASKS
+from foreword.tasks import TASKS, WritingTask
 from foreword.training.settings import TrainingSettings
 
 METHOD = "ptuning-v2"
@@ -25,6 +26,8 @@ ACTIVE = (
     "training.learning_rate",
 )
 """What most users change first; a dot at the end means all fields below."""
+WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
+"""The backbones of tasks that write, and of others that need a language model."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -43,20 +46,56 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "data.dev": toml_value(dev or f"dev{suffix}"),
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
+    if TASKS[task]().needs_language_model:
+        speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
+        values |= {"backbone.name": toml_value(speaker), "backbone.language_model": toml_value(True)}
     lines = [
         f"# {task}: {TASKS[task].summary}.",
         "# Lines such as '#key = value' show further settings and their defaults; take the '#' away to set one.",
         "",
         f"name = {toml_value(name)}",
-        *_section("backbone", BackboneTable, values),
-        *_section("task", TASKS[task], values, kind=task),
+        *_section("backbone", BackboneTable, values, _is_active),
+        *_section("task", TASKS[task], values, _is_active, kind=task),
         "",
         *(f"# {line}".rstrip() for line in data_help(task)),
-        *_section("data", DataTable, values),
-        *_section("method", METHODS[METHOD], values, kind=METHOD),
-        *_section("training", TrainingSettings, values),
+        *_section("data", DataTable, values, _is_active),
+        *_section("method", METHODS[METHOD], values, _is_active, kind=METHOD),
+        *_section("training", TrainingSettings, values, _is_active),
     ]
     return "\n".join(lines) + "\n"
+
+
+def write_out(recipe: Recipe, *, remarks: Sequence[str] = (), chosen: Collection[str] = ()) -> str:
+    """The text of a recipe that is there: what differs from the defaults is set, all else shown and explained.
+
+    Args:
+        recipe: checked; its files are written as seen from anywhere.
+        remarks: lines to begin with.
+        chosen: dotted paths of settings to set even at their defaults.
+    """
+    tables = recipe.to_dict()
+    models: dict[str, tuple[type[BaseModel], str | None]] = {
+        "backbone": (BackboneTable, None),
+        "task": (type(recipe.task), recipe.task.name),
+        "data": (DataTable, None),
+        "method": (type(recipe.method), recipe.method.name),
+        "training": (TrainingSettings, None),
+    }
+    lines = [*(f"# {remark}".rstrip() for remark in remarks), "", f"name = {toml_value(recipe.name)}"]
+    for section, (model, kind) in models.items():
+        settings = {one.name: one for one in list_settings(model, f"{section}.")}
+        values = {path: toml_value(value) for path in settings if (value := value_at(tables, path)) is not None}
+        values = {path: value for path, value in values.items() if path in chosen or value != settings[path].default}
+        lines += _section(section, model, values, values.__contains__, kind=kind)
+    return "\n".join(lines) + "\n"
+
+
+def value_at(tables: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path of nested tables; None if nothing does."""
+    found: Any = tables
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def data_help(task: str) -> list[str]:
@@ -64,13 +103,19 @@ def data_help(task: str) -> list[str]:
     return files(__name__).joinpath(f"{task}.txt").read_text("utf-8").splitlines()
 
 
-def _section(section: str, model: type[BaseModel], values: dict[str, str], kind: str | None = None) -> Iterator[str]:
+def _section(
+    section: str,
+    model: type[BaseModel],
+    values: dict[str, str],
+    is_active: Callable[[str], bool],
+    kind: str | None = None,
+) -> Iterator[str]:
     """A table: what is set comes first, and then the rest, commented out."""
     yield from ("", f"[{section}]")
     if kind is not None:
         yield f"type = {toml_value(kind)}"
     settings = list(list_settings(model))
-    active = [s for s in settings if _is_active(f"{section}.{s.name}")]
+    active = [s for s in settings if is_active(f"{section}.{s.name}") or f"{section}.{s.name}" in values]
     for setting in active:
         value = values.get(f"{section}.{setting.name}", setting.default)
         yield from _lines(setting, value)
