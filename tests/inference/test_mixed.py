@@ -75,6 +75,8 @@ class ForwardCalls:
         {"qa": "ptuning-v2", "classification": "ptuning-v2-some-layers"},
         {"multiple-choice": "ptuning-v2", "regression": "ptuning-v2-mlp", "multi-label": "head-only"},
         {"multiple-choice": "mixture", "classification": "ptuning-v2"},
+        {"span-classification": "ptuning-v2", "multirc": "ptuning-v2-some-layers", "ner": "ptuning-v2-mlp"},
+        {"record": "ptuning-v2-mlp", "span-classification": "mixture", "multirc": "head-only"},
     ],
 )
 def test_answers_are_those_of_each_task_alone(kinds):
