@@ -82,7 +82,7 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
 TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
     "span-classification": SpanClassification(
-        labels=("Germany", "London"), columns={"start": ["start"], "end": ["end"]}, dropout=0
+        labels=("Germany", "London"), columns={"start": ["start"], "end": ["end"]}, marking="pooled", dropout=0
     ),
     "multirc": MultiRC(dropout=0),
     "record": ReCoRD(dropout=0),

@@ -112,7 +112,7 @@ class TestRead:
             ({"columns": {"start": ["a"], "span": ["b"], "end": ["c"]}}, "'end' has no meaning with 'span'"),
             ({"columns": {"start": []}}, "at least 1 item"),
             ({"columns": {"start": ["a"] * 3, "end": ["b"] * 3}}, "at most 2 items"),
-            ({"markers": ["*", "!"]}, "no meaning with marking = 'pooled'"),
+            ({"marking": "pooled", "markers": ["*", "!"]}, "no meaning with marking = 'pooled'"),
             ({"marking": "both", "markers": ["*", " #"]}, "a marker is ' #'"),
             ({"marking": "both", "markers": ["*", ""]}, "a marker is ''"),
         ],
@@ -175,7 +175,7 @@ def by_hand(example, tokenizer):
 @TOKENIZERS
 @given(example=examples(), max_length=st.integers(8, 60))
 def test_no_truncation_cuts_a_stretch(tokenizer, example, max_length):
-    tokenizer, task = tokenizer(), SpanClassification()
+    tokenizer, task = tokenizer(), SpanClassification(marking="pooled")
     ids, marks, sequences = by_hand(example, tokenizer)
     fixed = sum(1 for mark, sequence in zip(marks, sequences, strict=True) if mark or sequence is None)
     if fixed > max_length:
@@ -201,7 +201,7 @@ def test_what_is_far_from_the_stretches_goes_first(tokenizer):
     words = [f"word{number}" for number in range(30)]
     start = " ".join(words).index("word15")
     example = SpansExample(id="1", text=" ".join(words), spans=(Span(start, start + len("word15")),))
-    task = SpanClassification(columns={"start": ["start"], "end": ["end"]})
+    task = SpanClassification(columns={"start": ["start"], "end": ["end"]}, marking="pooled")
     tokenizer = tokenizer()
     ids, marks, sequences = by_hand(example, tokenizer)
     (row,) = task.encode(example, tokenizer, 40).rows
@@ -257,7 +257,7 @@ def test_markers_are_not_cut_either(marking):
 
 def test_where_one_stretch_is_inside_the_other_its_tokens_are_the_inner_ones():
     example = SpansExample(id="1", text="their mothers came", spans=(Span(0, 13), Span(0, 5)))
-    (row,) = SpanClassification().encode(example, tiny_gpt2_tokenizer(), 64).rows
+    (row,) = SpanClassification(marking="pooled").encode(example, tiny_gpt2_tokenizer(), 64).rows
     tokenizer = tiny_gpt2_tokenizer()
     said = [
         tokenizer.decode([i for i, m in zip(row.input_ids, row.marks, strict=True) if m == n]).strip() for n in (1, 2)
@@ -274,10 +274,10 @@ def test_a_stretch_without_a_token_is_refused():
 @pytest.mark.parametrize(
     ("settings", "kind", "width"),
     [
-        ({}, MarkedHead, 24),
-        ({"columns": {"start": ["s"], "end": ["e"]}}, MarkedHead, 16),
+        ({}, PooledHead, 8),
+        ({"marking": "pooled"}, MarkedHead, 24),
+        ({"marking": "pooled", "columns": {"start": ["s"], "end": ["e"]}}, MarkedHead, 16),
         ({"marking": "both"}, MarkedHead, 24),
-        ({"marking": "marked"}, PooledHead, 8),
     ],
 )
 def test_the_head_reads_what_the_marking_gives(settings, kind, width):

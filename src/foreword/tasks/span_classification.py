@@ -56,9 +56,9 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
 
     columns: SpanColumns = SpanColumns()
     """Names of the fields in the user's files."""
-    marking: Literal["pooled", "marked", "both"] = "pooled"
-    """How the head learns where the stretches are: it reads the mean of each beside the text ('pooled'), or there are
-    markers around them in the text ('marked'), or 'both'."""
+    marking: Literal["pooled", "marked", "both"] = "marked"
+    """How the head learns where the stretches are: there are markers around them in the text ('marked'), or it reads
+    the mean of each beside the text ('pooled'), or 'both'."""
     markers: tuple[str, str] = ("*", "#")
     """What stands around the first and around the second stretch, with spaces, where the text is marked."""
 
