@@ -378,7 +378,7 @@ def test_fault_17_training_goes_on_from_a_saved_artifact(method):
     assert all(p.grad is not None and (p.grad != 0).any() for p in model.prompt.parameters())
 
 
-@pytest.mark.parametrize("task", ["classification", "ner", "qa"])
+@pytest.mark.parametrize("task", ["classification", "ner", "qa", "srl"])
 @pytest.mark.parametrize("family", ENCODERS)
 def test_fault_18_the_head_is_trained_and_saved_whatever_its_name_in_the_family(family, task, tmp_path):
     """A head is ours, so no table of names decides whether it learns."""

@@ -48,11 +48,15 @@ METHODS: dict[str, Method] = {
 
 TASKS: dict[str, Task[Any, Any]] = {
     "classification": fw.Classification(hidden_layer=True),
+    "span-classification": fw.SpanClassification(marking="both"),
+    "multirc": fw.MultiRC(),
+    "record": fw.ReCoRD(hidden_layer=True),
     "ner": fw.NER(),
     "qa": fw.QA(window=32, stride=8),
     "regression": fw.Regression(),
     "multi-label": fw.MultiLabel(),
     "multiple-choice": fw.MultipleChoice(),
+    "srl": fw.SRL(head_width=8),
     "probing": fw.Probing(labels=("london", "germany", "it"), template="{subject} {mask}"),
 }
 
@@ -70,17 +74,42 @@ def records(task: str, labelled: bool = True) -> list[dict[str, Any]]:
     for number, (words, tags) in enumerate(_ROWS):
         text = " ".join(words)
         last = {"text": words[-1], "answer_start": len(text) - len(words[-1])}
+        stretches = {"start1": 0, "end1": len(words[0]), "start2": last["answer_start"], "end2": len(text)}
         item, gold = {
             "classification": ({"text": text}, {"label": ("yes", "no")[number % 2]}),
+            "span-classification": ({"text": text} | stretches, {"label": ("yes", "no")[number % 2]}),
+            "multirc": (_passage(words, labelled), {}),
+            "record": (_gaps(words, labelled), {}),
             "ner": ({"tokens": words}, {"tags": tags}),
             "qa": ({"question": "What is last?", "context": text}, {"answers": [last] if number else []}),
             "regression": ({"text": text}, {"score": len(words)}),
             "multi-label": ({"text": text}, {"labels": ["long", "even"][number % 2 : number]}),
             "multiple-choice": ({"text": text, "choices": words[: 2 + number % 3]}, {"label": number % 2}),
+            "srl": ({"tokens": words, "predicate": 2}, {"tags": tags}),
             "probing": ({"sub_label": text}, {"obj_label": ("London", "Germany")[number % 2]}),
         }[task]
         items.append(item | gold if labelled else item)
     return items
+
+
+def _passage(words: list[str], labelled: bool) -> dict[str, Any]:
+    """As many questions as there are words that follow the first two, each with three candidates."""
+    questions = []
+    for number, word in enumerate(words[2:]):
+        answers = [{"text": text} | ({"label": int(text == word)} if labelled else {}) for text in (word, words[0], "")]
+        questions.append({"question": f"Which word is number {number}?", "answers": answers})
+    return {"passage": {"text": " ".join(words), "questions": questions}}
+
+
+def _gaps(words: list[str], labelled: bool) -> dict[str, Any]:
+    """Two queries about the first and the last word, and the last again."""
+    text = " ".join(words)
+    last = {"start": len(text) - len(words[-1]), "end": len(text) - 1}
+    queries = [
+        {"query": f"@placeholder is {place}."} | ({"answers": [{"text": word}]} if labelled else {})
+        for place, word in (("first", words[0]), ("last", words[-1]))
+    ]
+    return {"passage": {"text": text, "entities": [{"start": 0, "end": len(words[0]) - 1}, last, last]}, "qas": queries}
 
 
 PAIRS = [(task, method) for task in TASKS for method in METHODS if (task, method) != ("probing", "head-only")]

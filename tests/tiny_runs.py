@@ -14,7 +14,20 @@ from foreword.data.records import Record
 from foreword.inference.encoding import EncodedSet, encode_examples
 from foreword.methods import Method, PTuningV2
 from foreword.model import PromptedModel
-from foreword.tasks import NER, QA, Classification, MultiLabel, MultipleChoice, Probing, Regression, Task
+from foreword.tasks import (
+    NER,
+    QA,
+    SRL,
+    Classification,
+    MultiLabel,
+    MultipleChoice,
+    MultiRC,
+    Probing,
+    ReCoRD,
+    Regression,
+    SpanClassification,
+    Task,
+)
 from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
 from foreword.training.settings import TrainingSettings
@@ -38,14 +51,21 @@ def _facts(count: int) -> list[tuple[list[str], list[str], str]]:
 
 def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[str, Any]:
     text, right = " ".join(words), len(words) % 2
+    at = text.index(place)
+    question = {"question": "Is it good?", "answers": [{"text": place, "label": int(place == "London")}]}
+    query = {"query": "It is in @placeholder.", "answers": [{"text": place}]}
+    entity = {"start": at, "end": at + len(place) - 1}
     choices = ["nobody", f"nobody visited {place}", "nobody wrote a letter"][: 1 + len(words) % 3]
     return {
         "classification": {"text": text, "label": place},
+        "span-classification": {"text": text, "start": 0, "end": at - 1, "label": place},
+        "multirc": {"passage": {"text": text, "questions": [question]}},
+        "record": {"passage": {"text": text, "entities": [entity]}, "qas": [query]},
         "ner": {"tokens": words, "tags": tags},
         "qa": {
             "question": "Where is it?",
             "context": text,
-            "answers": [{"text": place, "answer_start": text.index(place)}],
+            "answers": [{"text": place, "answer_start": at}],
         },
         "regression": {"text": text, "score": len(words) - 5.5},
         "multi-label": {"text": text, "labels": [place] + ["sister"] * ("sister" in words)},
@@ -54,17 +74,24 @@ def _record(name: str, words: list[str], tags: list[str], place: str) -> dict[st
             "choices": [*choices[:right], "the letter", *choices[right:]],
             "label": right,
         },
+        "srl": {"tokens": words, "predicate": tags.index("O"), "tags": tags},
         "probing": {"sub_label": text, "obj_label": place},
     }[name]
 
 
 TASKS: dict[str, Task[Any, Any]] = {
     "classification": Classification(labels=("Germany", "London"), dropout=0),
+    "span-classification": SpanClassification(
+        labels=("Germany", "London"), columns={"start": ["start"], "end": ["end"]}, dropout=0
+    ),
+    "multirc": MultiRC(dropout=0),
+    "record": ReCoRD(dropout=0),
     "ner": NER(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "qa": QA(unanswerable=False),
     "regression": Regression(mean=0, deviation=2, dropout=0),
     "multi-label": MultiLabel(labels=("Germany", "London", "sister"), dropout=0),
     "multiple-choice": MultipleChoice(dropout=0),
+    "srl": SRL(labels=("LOC", "PER"), scheme="IOB2", dropout=0),
     "probing": Probing(labels=("Germany", "London"), template="{subject} {mask}"),
 }
 

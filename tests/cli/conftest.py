@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from foreword.cli.main import main
 from foreword.data.synthetic import Sizes, write_example_data
 from foreword.tasks import TASKS, WritingTask
 from tiny import tiny_backbone_folder
+from tiny_artifacts import records
 
 ROOT = Path(__file__).parents[2]
 DATA = {
@@ -28,6 +30,10 @@ DATA = {
     "regression": ("lengths-train.jsonl", "lengths-dev.jsonl"),
     "multi-label": ("topics-train.jsonl", "topics-dev.jsonl"),
     "multiple-choice": ("replies-train.jsonl", "replies-dev.jsonl"),
+    "span-classification": ("words-train.jsonl", "words-dev.jsonl"),
+    "multirc": ("answers-train.jsonl", "answers-dev.jsonl"),
+    "srl": ("visits-train.props", "visits-dev.props"),
+    "record": ("gaps-train.jsonl", "gaps-dev.jsonl"),
     "generation": ("written-train.jsonl", "written-dev.jsonl"),
     "text-to-text": ("tickets-train.jsonl", "tickets-dev.jsonl"),
     "probing": ("facts.jsonl", "facts.jsonl"),
@@ -53,13 +59,13 @@ class Place:
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         self.language_model = tiny_backbone_folder("bert", folder / "bert-lm", language_model=True)
         write_example_data(folder / "data", sizes=SIZES)
+        for name, count in zip(DATA["srl"], (24, 12), strict=True):
+            write_propositions(folder / "data" / name, count)
         for side in ("train", "dev"):
             self._retell(side)
-        for tickets, written in zip(DATA["classification"], DATA["generation"], strict=True):
-            items = map(json.loads, (folder / "data" / tickets).read_text("utf-8").splitlines())
-            lines = (json.dumps({"source": item["text"], "target": ["It is", item["label"]]}) for item in items)
-            (folder / "data" / written).write_text("\n".join(lines), "utf-8")
-        (folder / "data" / "facts.jsonl").write_text("".join(f"{json.dumps(fact)}\n" for fact in FACTS))
+            for task in ("span-classification", "multirc", "record"):
+                self._write(task, side, records(task))
+            self._write("probing", side, FACTS)
 
     def backbone_of(self, task: str) -> Path:
         if not TASKS[task]().needs_language_model:
@@ -81,8 +87,11 @@ class Place:
                 [{"choices": texts[n % 2 : n % 2 + 2 + n % 3], "label": n % 2} for n in range(len(texts))],
             ),
         ):
-            lines = [json.dumps({"text": text} | more) for text, more in zip(texts, fields, strict=True)]
-            self.data(task, side).write_text("\n".join(lines) + "\n", "utf-8")
+            self._write(task, side, [{"text": text} | more for text, more in zip(texts, fields, strict=True)])
+        self._write("generation", side, [{"source": t["text"], "target": ["It is", t["label"]]} for t in tickets])
+
+    def _write(self, task: str, side: str, items: Sequence[Mapping[str, Any]]) -> None:
+        self.data(task, side).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
 
     def recipe(self, task: str, folder: Path | None = None) -> Path:
         path = (folder or self.folder) / f"{task}.toml"
@@ -117,6 +126,15 @@ class Place:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, "-m", "foreword", *map(str, arguments)]
         return subprocess.Popen(command, env=self.environment, **{**streams, **options})
+
+
+def write_propositions(path: Path, count: int) -> None:
+    """Columns of small sentences in which somebody visits something, and thinks so."""
+    people, things = ("Anna", "nobody", "O'Brien"), ("London", "it", "Germany")
+    rows = "{}\tNN\t-\t-\t*\t(ARG0*)\nthinks\tVBZ\tthink\tthink.01\t(V*)\t*\n{}\tNN\t-\t-\t(ARG1*\t(ARG0*)\n"
+    rows += "visited\tVBD\tvisit\tvisit.01\t*\t(V*)\n{}\tNN\t-\t-\t*)\t(ARG1*)\n"
+    sentences = (rows.format(people[n % 3], people[n % 2], things[n % 3]) for n in range(count // 2))
+    path.write_text("\n".join(sentences))
 
 
 @pytest.fixture(scope="session")

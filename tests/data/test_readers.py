@@ -58,6 +58,7 @@ def failure(path: Path | str, format: str = "auto", **options: Any) -> DataError
         ("a.iob", "conll"),
         ("a.iob2", "conll"),
         ("a.txt", "conll"),
+        ("dev.props", "props"),
         ("eng.testa", "conll"),
         ("a.jsonl.gz", "jsonl"),
         ("A.CSV.GZ", "csv"),
@@ -120,6 +121,8 @@ def test_a_folder_in_place_of_a_file(tmp_path, format):
         ("a.conll", "\n\n"),
         ("a.conll", "-DOCSTART- O\n\n"),
         ("a.json", '{"data": []}'),
+        ("a.props", ""),
+        ("a.props", "Rain\tNN\t-\t-\n\nfell\tVBD\t-\t-\n"),
         ("a.jsonl.gz", gzip.compress(b"\n")),
     ],
 )
@@ -132,6 +135,8 @@ BAD_BYTE = {
     "csv": (b"a,b\n1,2\n", b"cc,\xe9\n"),
     "tsv": (b"a\tb\n1\t2\n", b"cc\t\xe9\n"),
     "conll": (b"a O\n\n", b"\xc3 O\n"),
+    "props": (b"a\tX\t-\t-\n\n", b"a\tX\t\xff\t-\n"),
+    "srl-lines": (b"0 a ||| B-V\n", b"0 \xe9 ||| B-V\n"),
     "squad": (b'{"data":\n', b"\xff}\n"),
     "e2e": (b"mr,ref\nname[a],b\n", b"name[\xe9],b\n"),
     "webnlg": (b"<a>\n", b"\xe9</a>\n"),
@@ -196,6 +201,33 @@ GOOD = {
         [
             ({"tokens": ["É", "b"], "tags": ["B-X", "O"], "lines": [1, 2]}, 1),
             ({"tokens": ["c"], "tags": ["O"], "lines": [5]}, 5),
+        ],
+    ),
+    "props": (
+        "É\tN\t-\t-\t(A0*)\nb\tV\tb\tb.01\t(V*)\n\nc\tN\t-\t-\n\nd\tV\td\td.02\t(V*)\n",
+        [
+            (
+                {
+                    "tokens": ["É", "b"],
+                    "predicate": 1,
+                    "lemma": "b",
+                    "roleset": "b.01",
+                    "tags": ["B-A0", "B-V"],
+                    "lines": [1, 2],
+                },
+                2,
+            ),
+            (
+                {"tokens": ["d"], "predicate": 0, "lemma": "d", "roleset": "d.02", "tags": ["B-V"], "lines": [6]},
+                6,
+            ),
+        ],
+    ),
+    "srl-lines": (
+        "\n1 É b ||| B-A0 B-V\n0 c ||| B-V\n",
+        [
+            ({"tokens": ["É", "b"], "predicate": 1, "tags": ["B-A0", "B-V"]}, 2),
+            ({"tokens": ["c"], "predicate": 0, "tags": ["B-V"]}, 3),
         ],
     ),
     "squad": (
@@ -282,7 +314,7 @@ def test_a_file_that_cannot_be_unpacked(write, content, lines):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("format", ["jsonl", "csv", "tsv", "conll"])
+@pytest.mark.parametrize("format", ["jsonl", "csv", "tsv", "conll", "props", "srl-lines"])
 def test_records_come_before_the_file_ends(tmp_path, format):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -38,8 +38,12 @@ INNER = {
 }
 AXES = {
     "classification": -1,
+    "span-classification": -1,
+    "multirc": -1,
+    "record": -1,
     "ner": -1,
     "qa": 0,
+    "srl": -1,
     "regression": None,
     "multi-label": None,
     "multiple-choice": None,
@@ -79,7 +83,7 @@ def by_hand(model, row, axis: int | None) -> np.ndarray:
     for weight, prompt in zip(weights, mixture.prompts, strict=True):
         one = collated(model.backbone, [row])
         hidden = model.backbone(one.input_ids, one.attention_mask, one.token_type_ids, Injection([prompt]))
-        logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask)
+        logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask, marks=one.marks)
         total = total + weight * (logits[0].numpy() if axis is None else probabilities(logits[0].numpy(), axis))
     return total if axis is None else np.log(total)
 
@@ -91,9 +95,11 @@ def losses(task: str, rows, answers) -> list[float]:
         targets, answer = rows[place].targets, answers[place]
         place += 1
         match task:
-            case "classification":
+            case "classification" | "span-classification":
                 found.append(-answer[targets["label"]])
-            case "ner":
+            case "multirc" | "record":
+                found.append(-answer[targets["right"]])
+            case "ner" | "srl":
                 found += [-answer[token, tag] for token, tag in enumerate(targets["tags"]) if tag != IGNORED]
             case "qa":
                 found += [-answer[targets["start"], 0], -answer[targets["end"], 1]]
@@ -266,7 +272,7 @@ class TestTraining:
         assert several.kept == 3 * one.kept + 3
 
 
-KINDS = {"classification": "mixture", "ner": "ptuning-v2-some-layers", "qa": "mixture-of-prefixes"}
+KINDS = {"classification": "mixture", "ner": "ptuning-v2-some-layers", "qa": "mixture-of-prefixes", "srl": "mixture"}
 """Three prompts of two vectors each, one prefix that skips a layer, and two prefixes of three positions."""
 
 

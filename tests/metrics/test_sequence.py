@@ -1,3 +1,4 @@
+import random
 import warnings
 
 import pytest
@@ -6,8 +7,11 @@ from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 
 from foreword.data.examples import Entity
-from foreword.data.spans import repair_entities
+from foreword.data.readers import read_records
+from foreword.data.spans import entities_to_tags, repair_entities
 from foreword.metrics.sequence import entity_scores
+from foreword.tasks import NER
+from real_data import needs_real_data, real_data
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -19,14 +23,7 @@ def gold_and_predicted(draw):
     return tuple([draw(st.lists(st.sampled_from(TAGS), min_size=n, max_size=n)) for n in lengths] for _ in range(2))
 
 
-@given(case=gold_and_predicted())
-def test_scores_agree_with_seqeval(case):
-    gold, predicted = case
-    ours = entity_scores(list(map(repair_entities, gold)), list(map(repair_entities, predicted)))
-    types = {tag[2:] for tags in gold + predicted for tag in tags if tag != "O"}
-    if not types:  # seqeval has no report for a corpus without entities
-        assert ours.values == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-        return
+def assert_agrees_with_seqeval(ours, gold, predicted, types):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = classification_report(gold, predicted, output_dict=True, zero_division=0)
@@ -36,6 +33,39 @@ def test_scores_agree_with_seqeval(case):
         assert ours.values[f"recall{suffix}"] == pytest.approx(report[row]["recall"])
         assert ours.values[f"f1{suffix}"] == pytest.approx(report[row]["f1-score"])
         assert ours.counts[f"gold{suffix}"] == report[row]["support"]
+
+
+@given(case=gold_and_predicted())
+def test_scores_agree_with_seqeval(case):
+    gold, predicted = case
+    ours = entity_scores(list(map(repair_entities, gold)), list(map(repair_entities, predicted)))
+    types = {tag[2:] for tags in gold + predicted for tag in tags if tag != "O"}
+    if not types:  # seqeval has no report for a corpus without entities
+        assert ours.values == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+        return
+    assert_agrees_with_seqeval(ours, gold, predicted, types)
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "settings", "entities"),
+    [
+        ("conll2003/eng.testa", {}, 5942),
+        ("conll04/dev.txt", {"invalid_tags": "repair"}, 877),
+        ("bc5cdr/devel.tsv", {}, 9593),
+    ],
+)
+def test_real_entities_are_counted_and_scored_as_seqeval_does(name, settings, entities):
+    """Predictions are the gold tags of the words, with every seventh tag swapped for one that stands elsewhere."""
+    examples = NER(**settings).read(read_records(real_data() / name, "conll"), labelled=True)
+    gold = [entities_to_tags(example.entities, len(example.words), "IOB2") for example in examples]
+    generator = random.Random(0)
+    others = sorted({tag for tags in gold for tag in tags})
+    predicted = [[generator.choice(others) if generator.random() < 1 / 7 else tag for tag in tags] for tags in gold]
+    ours = entity_scores([example.entities for example in examples], list(map(repair_entities, predicted)))
+    assert ours.counts["gold"] == entities
+    assert 0.3 < ours.main_value < 0.9
+    assert_agrees_with_seqeval(ours, gold, predicted, {tag[2:] for tag in others} - {""})
 
 
 def test_scores_by_hand():

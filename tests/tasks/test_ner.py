@@ -13,6 +13,7 @@ from foreword.data.records import Record
 from foreword.data.spans import entities_to_tags
 from foreword.errors import DataError
 from foreword.tasks import NER
+from perfect import perfect_tag_logits
 from tiny import tiny_bert_tokenizer, tiny_roberta_tokenizer
 
 TOKENIZERS = pytest.mark.parametrize("tokenizer", [tiny_bert_tokenizer, tiny_roberta_tokenizer])
@@ -54,16 +55,6 @@ def example_of(words, entities):
     return example
 
 
-def perfect_logits(row, generator):
-    """Sure of the gold tag where it counts, and of anything at all elsewhere."""
-    logits = 20 * torch.randn(len(row), len(TASK.tags), generator=generator)
-    for token, tag in enumerate(row.targets["tags"]):
-        if tag != IGNORED:
-            logits[token] = 0
-            logits[token, tag] = 30
-    return logits
-
-
 @TOKENIZERS
 @given(sentence=sentences(), max_length=st.integers(4, 24))
 def test_windows_lose_no_word_and_decode_gives_the_gold_entities_back(tokenizer, sentence, max_length):
@@ -74,7 +65,9 @@ def test_windows_lose_no_word_and_decode_gives_the_gold_entities_back(tokenizer,
     assert [word for row in encoding.rows for word, _ in row.words] == list(range(len(words)))
     assert encoding.note == ("split into windows" if len(encoding.rows) > 1 else None)
 
-    prediction = TASK.decode(example, encoding.rows, [perfect_logits(row, generator) for row in encoding.rows])
+    prediction = TASK.decode(
+        example, encoding.rows, [perfect_tag_logits(row, len(TASK.tags), generator) for row in encoding.rows]
+    )
     assert prediction.entities == entities
     assert all(probability > 0.999 for probability in prediction.probabilities)
     for entity, found in zip(entities, TASK.to_json(example, prediction)["entities"], strict=True):
@@ -137,7 +130,7 @@ def test_a_word_that_the_tokenizer_drops_is_noted_and_outside():
     assert encoding.note == "with words the tokenizer drops"
     (row,) = encoding.rows
     assert [word for word, _ in row.words] == [0, 2]
-    logits = perfect_logits(row, torch.Generator().manual_seed(0))
+    logits = perfect_tag_logits(row, len(TASK.tags), torch.Generator().manual_seed(0))
     assert TASK.decode(example, [row], [logits]).entities == (Entity(2, 3, "LOC"),)
 
 
@@ -173,6 +166,22 @@ def test_tags_that_no_scheme_allows_together_are_read_as_conlleval_does():
     for (_, token), tag in zip(row.words, ["I-PER", "I-PER", "I-LOC"], strict=True):
         logits[token, TASK.tags.index(tag)] = 9
     assert TASK.decode(example, [row], [logits]).entities == (Entity(0, 2, "PER"), Entity(2, 3, "LOC"))
+
+
+def test_tags_that_no_scheme_allows_together_are_not_found_where_decoding_is_constrained():
+    task = NER(labels=("LOC", "PER"), decoding="constrained")
+    example = example_of(["Anna", "Smith", "x"], ())
+    (row,) = task.encode(example, tiny_bert_tokenizer(), 128).rows
+    logits = torch.zeros(len(row), 5)
+    for (_, token), tag in zip(row.words, ["I-PER", "I-PER", "I-LOC"], strict=True):
+        logits[token, task.tags.index(tag)] = 9
+    logits[row.words[0][1], task.tags.index("B-PER")] = 1
+    logits[row.words[2][1], task.tags.index("O")] = 1
+    prediction = task.decode(example, [row], [logits])
+    assert prediction.entities == (Entity(0, 2, "PER"),)
+    shares = logits.softmax(-1)
+    wanted = [shares[row.words[i][1], task.tags.index(tag)] for i, tag in enumerate(["B-PER", "I-PER"])]
+    assert prediction.probabilities[0] == pytest.approx(float(sum(wanted)) / 2, abs=1e-5)
 
 
 def test_an_entitys_probability_is_the_mean_over_its_words():
@@ -219,5 +228,5 @@ class TestMistakes:
     def test_a_type_that_training_never_saw(self):
         record = Record({"tokens": ["a"], "tags": ["B-ORG"]}, "dev.conll", 9)
         examples = TASK.read([record], labelled=True)
-        with pytest.raises(DataError, match=r"dev\.conll:9: .*'ORG' does not occur.*Known types: LOC, PER"):
+        with pytest.raises(DataError, match=r"dev\.conll:9: .*'ORG' does not occur.*Known entity types: LOC, PER"):
             TASK.check_labels([record], examples)

@@ -84,10 +84,11 @@ def trimmed(offsets: Sequence[tuple[int, int]], mask: Sequence[bool], text: str)
         ValueError: ``offsets`` and ``mask`` differ in length.
     """
     pairs = zip(offsets, mask, strict=True)
-    return [_without_space(start, end, text) if ours else (start, end) for (start, end), ours in pairs]
+    return [without_space(start, end, text) if ours else (start, end) for (start, end), ours in pairs]
 
 
-def _without_space(start: int, end: int, text: str) -> tuple[int, int]:
+def without_space(start: int, end: int, text: str) -> tuple[int, int]:
+    """The stretch ``[start, end)`` of ``text`` without white space at its ends; empty if it is all space."""
     left = len(text[start:end]) - len(text[start:end].lstrip())
     return start + left, start + left + len(text[start:end].strip())
 

@@ -54,6 +54,17 @@ class TextExample(Texts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpansExample(TextExample):
+    """One text or a pair of texts with marked stretches and one label.
+
+    Attributes:
+        spans: characters of each marked stretch; with a pair, the second is in ``pair``.
+    """
+
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsExample(Texts):
     """One text or a pair of texts with any number of labels; ``labels == ()`` says that there is none."""
 
@@ -90,13 +101,24 @@ class WordsExample:
 
     Attributes:
         words: character span of each word in ``text``.
-        entities: typed spans over *words*.
+        entities: typed spans over *words*, not overlapping.
     """
 
     id: str
     text: str
     words: tuple[Span, ...]
     entities: tuple[Entity, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropositionExample(WordsExample):
+    """A predicate in a text cut into words; its entities are the predicate's roles.
+
+    Attributes:
+        predicate: numbers of the predicate's words, rising; mostly one.
+    """
+
+    predicate: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +149,29 @@ class SourceExample:
     id: str
     source: str
     targets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceQuestion:
+    """A question with candidate answers.
+
+    Attributes:
+        candidates: their texts; one may come twice, and may be empty.
+        right: per candidate, whether it is a right answer.
+        answers: texts of the right answers, which need not be among the candidates.
+    """
+
+    id: str
+    text: str
+    candidates: tuple[str, ...]
+    right: tuple[bool, ...] | None = None
+    answers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassageExample:
+    """A passage and the questions about it."""
+
+    id: str
+    passage: str
+    questions: tuple[ChoiceQuestion, ...]

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from foreword.data.nodes import Node
 from foreword.errors import DataError
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """Fields of one item, and where they came from.
+
+    Where no field has a dotted name, such as ``target.start``, it names a field of an object in a field.
 
     Attributes:
         fields: column or key name -> value (text for CSV and TSV; any JSON value otherwise).
@@ -34,20 +39,44 @@ class Record:
         """A `DataError` that points at this record."""
         return DataError(message, file=self.file, line=self.line, field=field, hint=hint)
 
+    def get(self, field: str, default: Any = None) -> Any:
+        """The value of ``field``, or ``default`` if the record has no such field."""
+        if field in self.fields:
+            return self.fields[field]
+        value: Any = self.fields
+        for step in field.split("."):
+            if not isinstance(value, Mapping) or step not in value:
+                return default
+            value = value[step]
+        return value
+
+    def has(self, field: str) -> bool:
+        """Whether there is such a field."""
+        return self.get(field, _NOTHING) is not _NOTHING
+
     def value(self, field: str) -> Any:
         """The value of ``field``.
 
         Raises:
             DataError: the record has no such field; the message lists those it has.
         """
-        if field not in self.fields:
+        found = self.get(field, _NOTHING)
+        if found is _NOTHING:
             have = ", ".join(sorted(map(str, self.fields))) or "none"
             raise self.error(
                 f"missing (this record has: {have})",
                 field=field,
                 hint="Name your own columns in the recipe, under [task.columns]",
             )
-        return self.fields[field]
+        return found
+
+    def node(self, field: str) -> Node:
+        """The value of ``field`` as one that can be looked into.
+
+        Raises:
+            DataError: the record has no such field.
+        """
+        return Node(self.value(field), field, self.file, self.line)
 
     def text(self, field: str) -> str:
         """The value of ``field``, which must be a text that is not blank.

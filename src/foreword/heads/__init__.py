@@ -2,6 +2,7 @@
 
 from foreword.heads.base import Head, Reads, Vocabulary
 from foreword.heads.continuation import ContinuationHead
+from foreword.heads.marked import MarkedHead, MarkedTokenHead
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
 from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
@@ -10,6 +11,8 @@ __all__ = [
     "ContinuationHead",
     "Head",
     "LearnedVerbalizerHead",
+    "MarkedHead",
+    "MarkedTokenHead",
     "PooledHead",
     "Pooling",
     "Reads",

@@ -40,21 +40,34 @@ class PooledHead(Head):
         super().__init__()
         self.class_axis = -1 if chooses_class else None
         self.pooling = pooling
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
-        if hidden_layer:
-            layers += [nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden_size, outputs))
+        self.layers = perceptron(hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``."""
         del marks
-        if self.pooling == "first":
-            pooled = hidden[:, 0]
-        elif self.pooling == "last":
-            last = mask.shape[1] - 1 - mask.bool().flip(1).int().argmax(1)  # (B,), on whatever side the padding is
-            pooled = hidden[torch.arange(len(last), device=last.device), last]
-        else:
-            weights = mask.to(hidden.dtype)[:, :, None]
-            pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-        logits: Tensor = self.layers(pooled)
+        logits: Tensor = self.layers(pool(hidden, mask, self.pooling))
         return logits
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector per row, ``(B, D)``, of states ``(B, T, D)``; padding, 0 in ``mask``, may be on either side."""
+    if pooling == "first":
+        return hidden[:, 0]
+    if pooling == "last":
+        last = mask.shape[1] - 1 - mask.bool().flip(1).int().argmax(1)  # (B,)
+        return hidden[torch.arange(len(last), device=last.device), last]
+    return mean(hidden, mask)
+
+
+def mean(hidden: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over the positions that are not 0 in ``chosen`` ``(B, T)``, ``(B, D)``; 0 where there are none."""
+    weights = chosen.to(hidden.dtype)[:, :, None]
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def perceptron(width: int, inner: int, outputs: int, *, hidden_layer: bool, dropout: float) -> nn.Sequential:
+    """A linear layer from ``width``, or one behind a tanh layer of width ``inner``; dropout before each."""
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden_layer:
+        layers += [nn.Linear(width, inner), nn.Tanh(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(inner if hidden_layer else width, outputs))

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
+from typing import Protocol
 
 from foreword.data.examples import Entity
 from foreword.metrics.scores import Scores, check_items, ratio
+
+
+class Typed(Hashable, Protocol):
+    """Something with a type, equal to others of the same type and place."""
+
+    @property
+    def type(self) -> str:
+        """What it is counted under."""
 
 
 def entity_scores(gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]]) -> Scores:
@@ -29,17 +38,30 @@ def entity_scores(gold: Sequence[Collection[Entity]], predicted: Sequence[Collec
         ValueError: there are no sequences, or the lengths differ.
     """
     check_items(gold, predicted)
+    values, counts = typed_scores(gold, predicted)
+    return Scores(values=values, counts={"sequences": len(gold)} | counts, main="f1")
+
+
+def typed_scores(
+    gold: Sequence[Collection[Typed]], predicted: Sequence[Collection[Typed]]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Micro-averaged values and counts over typed things, right only when equal, and those of each type.
+
+    Args:
+        gold: the things in each sequence; one given twice counts once.
+        predicted: those found, in the same order of sequences.
+    """
     wanted, found, correct = Counter[str](), Counter[str](), Counter[str]()
     for true, guessed in zip(map(set, gold), map(set, predicted), strict=True):
-        wanted.update(entity.type for entity in true)
-        found.update(entity.type for entity in guessed)
-        correct.update(entity.type for entity in true & guessed)
+        wanted.update(thing.type for thing in true)
+        found.update(thing.type for thing in guessed)
+        correct.update(thing.type for thing in true & guessed)
     values = _values("", wanted.total(), found.total(), correct.total())
     counts = _counts("", wanted.total(), found.total(), correct.total())
     for kind in sorted({*wanted, *found}):
         values |= _values(f"/{kind}", wanted[kind], found[kind], correct[kind])
         counts |= _counts(f"/{kind}", wanted[kind], found[kind], correct[kind])
-    return Scores(values=values, counts={"sequences": len(gold)} | counts, main="f1")
+    return values, counts
 
 
 def _values(suffix: str, gold: int, predicted: int, correct: int) -> dict[str, float]:

@@ -69,13 +69,14 @@ class DataTable(Table):
     test_holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training examples to put aside at random, before anything else, instead of test files."""
     format: str = "auto"
-    """jsonl, csv, tsv, conll, squad, mrqa, e2e, webnlg, dart or datasets; 'auto' goes by the file's name."""
+    """jsonl, csv, tsv, conll, props, srl-lines, squad, mrqa, e2e, webnlg, dart or datasets; 'auto' goes by the file's
+    name."""
     token_column: int = 0
     """conll: column of the word, counted from 0; negative counts from the end."""
     tag_column: int = -1
     """conll: column of the tag."""
     separator: str | None = None
-    """conll: what separates columns; any white space when left out."""
+    """conll, props: what separates columns; any white space in conll and tabs in props when left out."""
     quoting: bool | None = None
     """csv, tsv: whether '"' quotes a value; yes for csv and no for tsv when left out."""
     train_split: str = "train"

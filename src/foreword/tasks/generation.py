@@ -117,7 +117,7 @@ class Generation(WritingTask[SourceExample, TextPrediction]):
 
     def _example(self, number: int, record: Record, labelled: bool) -> SourceExample:
         return SourceExample(
-            id=str(record.fields.get(self.columns.id, number)),
+            id=str(record.get(self.columns.id, number)),
             source=record.text(self.columns.source),
             targets=_texts(record, self.columns.target) if labelled else None,
         )

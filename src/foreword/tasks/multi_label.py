@@ -20,9 +20,10 @@ from foreword.errors import TaskError
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.multi_label import DEFAULT_THRESHOLD, best_threshold, label_set_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.base import Encoding
+from foreword.tasks.base import Encoding, Task
 from foreword.tasks.labels import check_known, in_order, label_name
-from foreword.tasks.texts import PooledTask, TextColumns, encode_texts
+from foreword.tasks.pooled import Pooled
+from foreword.tasks.texts import TextColumns, encode_texts
 
 Probabilities = Mapping[str, float]
 """Of every label, in [0, 1]; they need not add up to 1."""
@@ -35,7 +36,7 @@ class MultiLabelColumns(TextColumns):
     """A list of labels, or with task.separator a text that holds them all. An empty one says that there are none."""
 
 
-class MultiLabel(PooledTask[LabelsExample, Probabilities]):
+class MultiLabel(Pooled, Task[LabelsExample, Probabilities]):
     """Any number of labels per text, or per pair of texts."""
 
     name: ClassVar[str] = "multi-label"
@@ -54,7 +55,7 @@ class MultiLabel(PooledTask[LabelsExample, Probabilities]):
 
     def _example(self, number: int, record: Record, labelled: bool) -> LabelsExample:
         labels = None
-        if labelled or self.columns.labels in record.fields:
+        if labelled or record.has(self.columns.labels):
             labels = self._labels(record)
         return LabelsExample(**self.columns.texts(record, number), labels=labels)
 
@@ -106,7 +107,7 @@ class MultiLabel(PooledTask[LabelsExample, Probabilities]):
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output per label."""
         del vocabulary
-        return self.pooled_head(hidden_size, len(self.labels or ()))
+        return self.pooled_head(hidden_size, len(self.labels or ()), chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Binary cross-entropy, the mean over rows and labels; ``logits`` is ``(B, C)``."""

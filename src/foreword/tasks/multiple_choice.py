@@ -23,10 +23,11 @@ from foreword.data.records import Record
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.choice import choice_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.base import Columns, Encoding
+from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.labels import label_name
+from foreword.tasks.pooled import Pooled
 from foreword.tasks.template import Template
-from foreword.tasks.texts import PooledTask, encode_texts
+from foreword.tasks.texts import encode_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ _BEFORE, _CHOICE = ("text", "question"), ("choice", "question")
 """Fields of the two templates, the one that must be there first."""
 
 
-class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
+class MultipleChoice(Pooled, Task[ChoiceExample, ChoicePrediction]):
     """One of several choices that every example brings along."""
 
     name: ClassVar[str] = "multiple-choice"
@@ -117,10 +118,10 @@ class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
         if self.labels is not None and len(choices) > len(self.labels):
             raise record.error(f"{len(choices)} choices, and task.labels names {len(self.labels)}")
         right = None
-        if labelled or self.columns.label in record.fields:
+        if labelled or record.has(self.columns.label):
             right = self._right(record, len(choices))
         return ChoiceExample(
-            id=str(record.fields.get(self.columns.id, number)),
+            id=str(record.get(self.columns.id, number)),
             text=record.text(self.columns.text),
             question=self._question(record),
             choices=choices,
@@ -182,7 +183,7 @@ class MultipleChoice(PooledTask[ChoiceExample, ChoicePrediction]):
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
         del vocabulary
-        return self.pooled_head(hidden_size, 1)
+        return self.pooled_head(hidden_size, 1, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over the rows of each example, the mean over examples.

@@ -102,7 +102,7 @@ class Probing(Task[TextExample, WordsPrediction]):
         """One example per fact: the subject is its text, the object its label."""
         return [
             TextExample(
-                id=str(record.fields.get(self.columns.id, number)),
+                id=str(record.get(self.columns.id, number)),
                 text=record.text(self.columns.subject),
                 label=record.text(self.columns.object).strip() if labelled else None,
             )

@@ -82,14 +82,14 @@ class QA(Task[QuestionExample, AnswerPrediction]):
     def _example(self, number: int, record: Record, labelled: bool) -> QuestionExample:
         context = record.text(self.columns.context)
         answers = None
-        if labelled or self.columns.answers in record.fields:
+        if labelled or record.has(self.columns.answers):
             answers = tuple(self._answers(record, context))
         return QuestionExample(
-            id=str(record.fields.get(self.columns.id, number)),
+            id=str(record.get(self.columns.id, number)),
             question=record.text(self.columns.question),
             context=context,
             answers=answers,
-            golds=self._golds(record) if self.columns.golds in record.fields else None,
+            golds=self._golds(record) if record.has(self.columns.golds) else None,
         )
 
     def _answers(self, record: Record, context: str) -> Iterable[Answer]:

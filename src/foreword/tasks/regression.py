@@ -22,8 +22,9 @@ from foreword.data.records import Record
 from foreword.heads import Head, Vocabulary
 from foreword.metrics.regression import regression_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.base import Encoding
-from foreword.tasks.texts import PooledTask, TextColumns, encode_texts
+from foreword.tasks.base import Encoding, Task
+from foreword.tasks.pooled import Pooled
+from foreword.tasks.texts import TextColumns, encode_texts
 
 _SAME = 100
 """Answers nearer than the training numbers' deviation divided by this are taken for the same."""
@@ -36,7 +37,7 @@ class RegressionColumns(TextColumns):
     """The number, or a text that is one."""
 
 
-class Regression(PooledTask[ScoreExample, float]):
+class Regression(Pooled, Task[ScoreExample, float]):
     """One number per text, or per pair of texts."""
 
     name: ClassVar[str] = "regression"
@@ -64,7 +65,7 @@ class Regression(PooledTask[ScoreExample, float]):
 
     def _example(self, number: int, record: Record, labelled: bool) -> ScoreExample:
         score = None
-        if labelled or self.columns.score in record.fields:
+        if labelled or record.has(self.columns.score):
             score = self._score(record)
         return ScoreExample(**self.columns.texts(record, number), score=score)
 
@@ -104,7 +105,7 @@ class Regression(PooledTask[ScoreExample, float]):
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
         del vocabulary
-        return self.pooled_head(hidden_size, 1)
+        return self.pooled_head(hidden_size, 1, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error over rows, in standard units; ``logits`` is ``(B, 1)``."""

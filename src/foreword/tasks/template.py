@@ -8,6 +8,7 @@ from typing import Any
 
 from foreword.data.examples import Span
 from foreword.errors import TaskError
+from foreword.tasks.truncation import longest_first
 
 _FIELD = re.compile(r"\{(\w*)\}")
 
@@ -87,10 +88,7 @@ def too_many(parts: Any, kept: Sequence[int], spans: Sequence[Span], room: int) 
             f"task.template: leaves no room to the text in a row of {room} tokens. Shorten the template, "
             "or raise training.max_length"
         )
-    dropped = set[int]()
-    for _ in range(over):
-        dropped.add(max(texts, key=len).pop())
-    return dropped
+    return longest_first(texts, over)
 
 
 def _inside(span: tuple[int, int], field: Span) -> bool:

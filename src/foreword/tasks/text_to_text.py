@@ -21,8 +21,9 @@ from foreword.errors import TaskError
 from foreword.metrics.classification import classification_scores
 from foreword.metrics.likelihood import Likelihood, likelihood_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.classification import Classification, ClassificationColumns
+from foreword.tasks.classification import Classification
 from foreword.tasks.cloze import check_words
+from foreword.tasks.labels import LabelColumns
 from foreword.tasks.template import Template
 from foreword.tasks.writing import WritingTask, Written, likelihood_of
 
@@ -49,7 +50,7 @@ class TextToText(WritingTask[TextExample, WordsPrediction]):
     summary: ClassVar[str] = "one label for a text or a pair of texts, written in words; accuracy, invalid answers"
     known_fields: ClassVar[tuple[str, ...]] = ("text", "pair")
 
-    columns: ClassificationColumns = ClassificationColumns()
+    columns: LabelColumns = LabelColumns()
     """Names of the fields in the user's files."""
     template: str = "{text}"
     """What the model is given, such as 'sentence: {text}', or 'sentence1: {text} sentence2: {pair}' for pairs."""

@@ -1,16 +1,13 @@
-"""What tasks on one text, or on a pair of texts, share: its fields, its row, and a head that pools it."""
+"""What tasks on one text, or on a pair of texts, share: its fields, and its row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic
-
-from pydantic import Field
+from typing import Any
 
 from foreword.data.batching import Encoded
 from foreword.data.records import Record
-from foreword.heads import PooledHead, Pooling
-from foreword.tasks.base import Columns, Encoding, ExampleT, PredictionT, Task
+from foreword.tasks.base import Columns, Encoding
 
 
 class TextColumns(Columns):
@@ -34,32 +31,10 @@ class TextColumns(Columns):
             DataError: a text is missing or blank.
         """
         return {
-            "id": str(record.fields.get(self.id, number)),
+            "id": str(record.get(self.id, number)),
             "text": record.text(self.text),
             "pair": None if self.pair is None else record.text(self.pair),
         }
-
-
-class PooledTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
-    """A task whose head pools a row and gives numbers that stand by themselves."""
-
-    pooling: Pooling = "mean"
-    """Read the 'mean' of the tokens, the 'first' one ([CLS]), or the 'last' one, as decoders need."""
-    hidden_layer: bool = False
-    """Whether the head has a trained tanh layer (D x D) before its linear one, as BERT's pooler."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout in the head."""
-
-    def pooled_head(self, hidden_size: int, outputs: int) -> PooledHead:
-        """A fresh head with so many outputs."""
-        return PooledHead(
-            hidden_size,
-            outputs,
-            pooling=self.pooling,
-            hidden_layer=self.hidden_layer,
-            dropout=self.dropout,
-            chooses_class=False,
-        )
 
 
 def encode_texts(

@@ -17,7 +17,9 @@ from foreword.data.readers.e2e import read_e2e
 from foreword.data.readers.hf_datasets import HUB_PREFIX, MARKERS, read_datasets
 from foreword.data.readers.json_lines import parse_json_lines, read_json_lines
 from foreword.data.readers.mrqa import read_mrqa
+from foreword.data.readers.props import read_props
 from foreword.data.readers.squad import read_squad
+from foreword.data.readers.srl_lines import read_srl_lines
 from foreword.data.readers.webnlg import read_webnlg
 from foreword.data.records import Record
 from foreword.errors import DataError
@@ -29,6 +31,8 @@ FORMATS: dict[str, Reader] = {
     "csv": read_csv,
     "tsv": read_tsv,
     "conll": read_conll,
+    "props": read_props,
+    "srl-lines": read_srl_lines,
     "squad": read_squad,
     "e2e": read_e2e,
     "webnlg": read_webnlg,
@@ -50,6 +54,7 @@ _SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
     ".txt": "conll",
+    ".props": "props",
     ".xml": "webnlg",
 }
 _HINT = 'Name the format in the recipe, as in `[data] format = "jsonl"`; there are: ' + ", ".join(FORMATS)

@@ -22,7 +22,8 @@ class ReadOptions:
     Attributes:
         token_column: conll, 0-based column of the token; negative counts from the end.
         tag_column: conll, column of the tag, counted in the same way.
-        separator: conll, text between two columns; ``None`` means any run of spaces and tabs.
+        separator: conll and props, text between two columns; ``None`` means any run of spaces and tabs in conll, a tab
+            in props.
         quoting: csv and tsv, whether ``"`` quotes a value; ``None`` means yes for csv, no for tsv.
         split: datasets, which split to read.
     """
@@ -109,13 +110,6 @@ def parse_json(text: str) -> Any:
     if "\\ud" in text.lower() or not text.isascii():
         _check_characters(value)
     return value
-
-
-def kind(value: object) -> str:
-    """What JSON calls the type of ``value``, with its article, for messages."""
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
-    names |= {str: "a text", list: "a list", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
 
 
 def _decode(raw: bytes, file: str, line: int) -> str:

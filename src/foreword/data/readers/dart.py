@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from foreword.data.readers.base import ReadOptions, kind, read_json
+from foreword.data.nodes import kind
+from foreword.data.readers.base import ReadOptions, read_json
 from foreword.data.readers.triples import triples_text
 from foreword.data.records import Record
 from foreword.errors import DataError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from foreword.data.readers.base import ReadOptions, kind, parse_json, read_lines
+from foreword.data.nodes import kind
+from foreword.data.readers.base import ReadOptions, parse_json, read_lines
 from foreword.data.records import Record
 from foreword.errors import DataError
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from foreword.data.nodes import Node
 from foreword.data.readers.base import ReadOptions
 from foreword.data.readers.json_lines import read_json_lines
-from foreword.data.readers.nodes import Node
 from foreword.data.records import Record
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from foreword.data.nodes import Node
 from foreword.data.readers.base import ReadOptions, read_json
-from foreword.data.readers.nodes import Node
 from foreword.data.records import Record
 
 _HINT = "SQuAD files look like data[].paragraphs[].qas[]"

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from foreword.data.readers.base import kind
 from foreword.errors import DataError
 
 _NAMES = {str: "a text", int: "a whole number", bool: "a boolean", list: "a list", dict: "an object"}
+
+
+def kind(value: object) -> str:
+    """What JSON calls the type of ``value``, with its article, for messages."""
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
+    names |= {str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
 
 
 class Node:
@@ -29,12 +35,21 @@ class Node:
         """The same value with another line."""
         return Node(self.value, self.path, self.file, line, self.hint)
 
+    def has(self, key: str) -> bool:
+        """Whether it is an object with a member of that name."""
+        return isinstance(self.value, dict) and key in self.value
+
+    def name(self, key: str, otherwise: str) -> str:
+        """What an object is called under a key, whatever its type, or ``otherwise`` where it has no such key."""
+        return str(self.get(key).value) if self.has(key) else otherwise
+
     def get(self, key: str) -> Node:
         """A member of an object.
 
         Raises:
-            DataError: there is none of that name.
+            DataError: it is no object, or there is none of that name.
         """
+        self.expect(dict)
         child = self._child(self.value.get(key), f"{self.path}.{key}" if self.path else key)
         if key not in self.value:
             raise child.error("missing")
@@ -48,6 +63,28 @@ class Node:
         """
         for index, item in enumerate(self.expect(list).value):
             yield self._child(item, f"{self.path}[{index}]")
+
+    def some(self) -> list[Node]:
+        """The items of a list that is not empty.
+
+        Raises:
+            DataError: it is no list, or an empty one.
+        """
+        items = list(self.each())
+        if not items:
+            raise self.error("is empty")
+        return items
+
+    def text(self) -> str:
+        """The value, if it is a text that is not blank.
+
+        Raises:
+            DataError: it is something else.
+        """
+        value = str(self.expect(str).value)
+        if not value.strip():
+            raise self.error("is empty")
+        return value
 
     def expect(self, wanted: type) -> Node:
         """Itself, if it is of that type.

@@ -1,0 +1,72 @@
+"""Heads that read marked stretches: beside the pooled text, or beside every token.
+
+Source of the first: the BERT baselines of Wang et al. 2019 (SuperGLUE): for WiC the representation of the marked word
+is put beside that of [CLS]. For WSC theirs pools both spans by attention; here it is their mean, beside the text, as
+for WiC. The second is that of Shi and Lin 2019 for roles of a predicate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from foreword.heads.base import Head
+from foreword.heads.pooled import Pooling, mean, perceptron, pool
+
+
+class MarkedHead(Head):
+    """A linear layer, or one behind a tanh layer, on the pooled text and the mean of every marked stretch.
+
+    Args:
+        hidden_size: D.
+        labels: C.
+        stretches: S, how many every row has; their numbers in ``marks`` count from 1.
+        pooling, dropout: as of `PooledHead`.
+        hidden_layer: whether a trained (1 + S) D x D tanh layer precedes the linear one.
+    """
+
+    def __init__(
+        self, hidden_size: int, labels: int, *, stretches: int, pooling: Pooling, hidden_layer: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.stretches, self.pooling = stretches, pooling
+        width = (1 + stretches) * hidden_size
+        self.layers = perceptron(width, hidden_size, labels, hidden_layer=hidden_layer, dropout=dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
+        """``(B, C)``; ``marks`` holds every stretch in every row."""
+        if marks is None:
+            raise TypeError("MarkedHead reads marked stretches, and these rows have none")
+        means = [mean(hidden, marks == number) for number in range(1, self.stretches + 1)]
+        logits: Tensor = self.layers(torch.cat([pool(hidden, mask, self.pooling), *means], dim=-1))
+        return logits
+
+
+class MarkedTokenHead(Head):
+    """Tags of tokens as seen from the marked stretch of their row.
+
+    ``logits_i = U tanh(A h_i + B m)`` with the mean ``m`` of the hidden states in stretch 1, or 0 where a row has
+    none. Without the tanh, what the stretch says would be the same for all tokens of a row.
+
+    Args:
+        hidden_size: D.
+        outputs: C.
+        width: of the tanh layer.
+        dropout: of the hidden states, and before the last layer.
+    """
+
+    def __init__(self, hidden_size: int, outputs: int, *, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.token = nn.Linear(hidden_size, width)
+        self.marked = nn.Linear(hidden_size, width, bias=False)
+        self.linear = nn.Linear(width, outputs)
+
+    def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
+        """``(B, T, C)``; the lowest number at padding."""
+        seen = self.token(self.dropout(hidden))
+        if marks is not None:
+            stretch = mean(hidden, marks == 1)[:, None]
+            seen = seen + self.marked(self.dropout(stretch))
+        logits: Tensor = self.linear(self.dropout(torch.tanh(seen)))
+        return logits.masked_fill(mask[:, :, None] == 0, torch.finfo(logits.dtype).min)
