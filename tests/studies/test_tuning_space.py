@@ -9,7 +9,7 @@ import pytest
 
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Combined, HeadOnly, LoRA, MixtureOfPrompts, PromptTuning, PTuningV2
-from foreword.recipes import load_recipe, packaged_recipes
+from foreword.recipes import load_recipe
 from foreword.recipes.run import check_method
 from foreword.recipes.schema import parse_recipe
 from foreword.recipes.templates import write_out
@@ -148,7 +148,7 @@ class TestOfTheRecipe:
         assert notes[0].startswith("method.init stays as it is: ")
 
 
-@pytest.mark.parametrize("name", [name for name, text in packaged_recipes().items() if "[tasks." not in text])
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_recipe_that_is_written_out_is_read_back(name, monkeypatch):
     monkeypatch.setenv("FOREWORD_DATA", "/data")
     recipe = load_recipe(name)
