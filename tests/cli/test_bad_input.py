@@ -54,6 +54,26 @@ def test_a_mistake_in_a_recipe(place, tmp_path, change, says):
     refuse_training(place, "classification", tmp_path, change, says=says)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("task.decoding.max_new_tokens=127", ("task.template: leaves no room to the text",)),
+        ("backbone.language_model=false", ("backbone.language_model: ", "set it to true")),
+        ("task.metrics=[]", ("task.metrics: expected one at least",)),
+        ("data.format=webnlg", ("not valid XML",)),
+    ],
+)
+def test_what_generation_cannot_do(place, tmp_path, change, says):
+    refuse_training(place, "generation", tmp_path, change, says=says)
+
+
+def test_a_mixture_of_prompts_cannot_write(place, tmp_path):
+    recipe = place.recipe("generation", tmp_path)
+    recipe.write_text(recipe.read_text().replace("prompt_length = 4", 'type = "mixture"\nof = { type = "ptuning-v2" }'))
+    place.refuse("train", recipe, "--output", tmp_path / "out", says=("no prompt to generate with",))
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_mistakes_are_told_together(place, tmp_path):
     changes = ("training.epoch=3", "method.dropout=2", "data.formt=csv", "task.pooling=sum")
     says = ("classification.toml: 4 mistakes", "training.epoch:", "method.dropout:", "data.formt:", "task.pooling:")

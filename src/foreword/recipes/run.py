@@ -21,10 +21,11 @@ import tomli_w
 from foreword.artifacts.folders import whole_folder
 from foreword.backbones import Backbone
 from foreword.errors import OutputError
-from foreword.methods import Blueprint, check_changes
+from foreword.methods import Blueprint, check_changes, fold, single
 from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench, prepare_entry
+from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
 from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
@@ -144,12 +145,15 @@ def _train(
 
 
 def check_method(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> None:
-    """See that the method of a recipe fits its backbone, before anything is read or made.
+    """See that the method of a recipe fits its backbone and its tasks, before anything is read or made.
 
     Raises:
         MethodError: it does not.
     """
-    recipe.method.build(Blueprint(backbone))
+    encoder = recipe.method.build(Blueprint(backbone))
+    tasks = [recipe.task] if isinstance(recipe, Recipe) else [one.task for one in recipe.tasks.values()]
+    if encoder is not None and any(isinstance(task, WritingTask) for task in tasks):
+        single(fold(encoder))
     check_changes(recipe.method, backbone)
 
 
