@@ -139,11 +139,11 @@ class TestRecipes:
         assert not heads or training.head_learning_rate == training.learning_rate
 
 
-@pytest.mark.parametrize("name", packaged_recipes())
+@pytest.mark.parametrize("name", [name for name in packaged_recipes() if "/" in name])
 def test_is_short_and_says_what_it_is(name):
     lines = packaged_recipes()[name].splitlines()
     assert lines[0].startswith("# ")
-    assert lines[0].endswith((".", "?"))
+    assert lines[0].endswith(".")
     assert max(map(len, lines)) <= 120
     assert len(lines) <= 35
 
@@ -183,7 +183,7 @@ class TestSizes:
     def test_shares_of_the_backbone(self, planned):
         recipe = load_recipe("roberta-large/rte-ptuning-v2")
         assert round(100 * count_parameters(recipe.method, planned("roberta-large")).ratio, 1) == 1.8
-        assert round(planned("microsoft/deberta-xlarge").parameter_count / 1e6, -1) == 750
+        assert planned("microsoft/deberta-xlarge").parameter_count == pytest.approx(750e6, rel=0.02)
 
     def test_an_inner_head_like_berts(self):
         task = load_recipe("bert-large/rte-ptuning-v2").task

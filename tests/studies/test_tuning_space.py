@@ -15,6 +15,7 @@ from foreword.recipes.schema import parse_recipe
 from foreword.recipes.templates import write_out
 from foreword.studies.tuning.defaults import default_space
 from foreword.studies.tuning.space import draw, fitting, narrowed, widest, with_settings
+from packaged_names import SINGLE
 from tiny import tiny_backbone
 from tiny_recipes import tiny_recipe
 
