@@ -111,7 +111,7 @@ class Case:
     def _model(self, dtype: torch.dtype, settings: Method) -> PromptedModel:
         backbone = (fresh_backbone if settings.tunes_backbone else shared_backbone)(self.family, dtype)
         torch.manual_seed(1)
-        head = TASK.build_head(backbone.hidden_size)
+        head = TASK.build_head(backbone.hidden_size, backbone)
         return PromptedModel(backbone, settings, head, labels=TASK.labels or ()).eval()
 
     @cached_property

@@ -386,7 +386,7 @@ def test_fault_18_the_head_is_trained_and_saved_whatever_its_name_in_the_family(
     names = {name for name, p in run.model.trainable() if name.startswith("head.") and p.requires_grad}
     assert names == {f"head.{name}" for name, _ in run.model.head.named_parameters()}
     torch.manual_seed(run.settings.seed)
-    start = run.prepared.task.build_head(run.model.backbone.hidden_size)
+    start = run.prepared.task.build_head(run.model.backbone.hidden_size, run.model.backbone)
     assert all(not torch.equal(p, q) for p, q in zip(run.model.head.parameters(), start.parameters(), strict=True))
     run.save(tmp_path / "artifact")
     saved = load_artifact(tmp_path / "artifact").head

@@ -21,6 +21,7 @@ from foreword.inference.forward import row_logits
 from foreword.methods import METHODS as TABLE
 from foreword.methods import fold
 from foreword.tasks import TASKS as TASK_TABLE
+from foreword.tasks import WritingTask
 from tiny import tiny_backbone
 from tiny_artifacts import METHODS, PAIRS, TASKS, answers_of, backbone_for, records, tiny_artifact, train_tiny
 
@@ -59,7 +60,8 @@ def logits_of(run):
 
 def test_every_method_and_task_is_tried():
     assert {method.name for method in METHODS.values()} == set(TABLE)
-    assert set(TASKS) == set(TASK_TABLE)
+    writing = {name for name, task in TASK_TABLE.items() if issubclass(task, WritingTask)}  # tests/inference/test_writing
+    assert set(TASKS) == set(TASK_TABLE) - writing
 
 
 @pytest.mark.parametrize(("task", "method"), PAIRS)

@@ -63,7 +63,7 @@ class TestLowPrecision:
     def test_prompt_head_and_their_gradients_are_float32(self, family, dtype):
         backbone = tiny_backbone(family, dtype=dtype)
         model = PromptedModel(
-            backbone, PTuningV2(prompt_length=3), TASKS["classification"].build_head(backbone.hidden_size)
+            backbone, PTuningV2(prompt_length=3), TASKS["classification"].build_head(backbone.hidden_size, backbone)
         )
         hidden = backbone(*rows_of(backbone), None, Injection([model.prompt()]))
         logits = model.head(hidden.float(), rows_of(backbone)[1])

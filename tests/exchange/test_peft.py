@@ -160,7 +160,15 @@ class TestTagsKeepTheirMeaning:
         import_prompt("peft", tmp_path / "adapter", backbone, fw.NER(), tmp_path / "ours", outputs=("I-X", "O", "B-X"))
         artifact = load_artifact(tmp_path / "ours")
         assert artifact.task.tags == ("O", "B-X", "I-X")
+        assert artifact.task.layers == "last"
         assert torch.equal(artifact.head["linear.weight"], theirs[[1, 2, 0]])
+
+    def test_all_layers_are_another_head(self, backbone, tmp_path):
+        make_adapter(backbone, "PREFIX_TUNING", "TOKEN_CLS", tmp_path / "adapter")
+        task = fw.NER(layers="all")
+        with pytest.raises(RecipeError, match=r"task\.layers: is 'all', but the checkpoint's head has 'last'"):
+            import_prompt("peft", tmp_path / "adapter", backbone, task, tmp_path / "ours", outputs=("I-X", "O", "B-X"))
+        import_prompt("peft", tmp_path / "adapter", backbone, task, tmp_path / "ours", prompt_only=True)
 
 
 class TestWhatWasMadeHereAnswersTheSameThere:
@@ -169,8 +177,8 @@ class TestWhatWasMadeHereAnswersTheSameThere:
         pooled = {"pooling": "last"} if family in DECODERS else {"pooling": "first", "hidden_layer": True}
         task = {
             "SEQ_CLS": fw.Classification(labels=("no", "maybe", "yes"), **pooled),
-            "TOKEN_CLS": fw.NER(labels=("PER",)),
-            "QUESTION_ANS": fw.QA(),
+            "TOKEN_CLS": fw.NER(labels=("PER",), layers="last"),
+            "QUESTION_ANS": fw.QA(layers="last"),
         }[task_type]
         method = fw.PTuningV2(prompt_length=LENGTH, shift_positions=True)
         ours = artifact_of(tmp_path / "ours", backbone, method, task, zero_bias=family in DECODERS)
@@ -181,7 +189,7 @@ class TestWhatWasMadeHereAnswersTheSameThere:
 
     @pytest.mark.parametrize("family", TOKENS)
     def test_vectors_and_a_head_on_tokens(self, family, backbone, tmp_path):
-        task = fw.NER(labels=("PER",))
+        task = fw.NER(labels=("PER",), layers="last")
         ours = artifact_of(tmp_path / "ours", backbone, fw.PromptTuning(prompt_length=LENGTH), task)
         export_prompt("peft", load_artifact(ours), tmp_path / "adapter")
         theirs = load_adapter(backbone, tmp_path / "adapter")
@@ -214,7 +222,7 @@ class TestWhatWasMadeHereAnswersTheSameThere:
         "method", [fw.PTuningV2(prompt_length=3, shift_positions=True), fw.PromptTuning(prompt_length=3)]
     )
     def test_there_and_back_every_bit_is_the_same(self, method, backbone, tmp_path):
-        task = fw.NER(labels=("LOC", "PER"))
+        task = fw.NER(labels=("LOC", "PER"), layers="last")
         ours = load_artifact(artifact_of(tmp_path / "ours", backbone, method, task))
         export_prompt("peft", ours, tmp_path / "adapter")
         outputs = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -395,6 +403,8 @@ class TestPromptsThatPEFTHasNoWordsFor:
         [
             ("bert", fw.Classification(labels=("a", "b")), "task.pooling = 'first'"),
             ("bert", fw.QA(), "segment numbers"),
+            ("bert", fw.NER(labels=("PER",)), "reads all layers, and heads of PEFT's models read the last one"),
+            ("roberta", fw.QA(), "reads all layers, and heads of PEFT's models read the last one"),
             ("gpt2", fw.Classification(labels=("a", "b"), pooling="last"), "without a bias"),
             ("electra", fw.Classification(labels=("a", "b"), pooling="first", hidden_layer=True), "no head like"),
         ],
@@ -420,9 +430,8 @@ class TestPromptsThatPEFTHasNoWordsFor:
 
 def test_the_settings_are_those_that_any_version_of_peft_knows(backbone, tmp_path):
     """Unknown ones break older versions."""
-    ours = artifact_of(
-        tmp_path / "ours", backbone, fw.PTuningV2(prompt_length=3, shift_positions=True), fw.NER(labels=("PER",))
-    )
+    method, task = fw.PTuningV2(prompt_length=3, shift_positions=True), fw.NER(labels=("PER",), layers="last")
+    ours = artifact_of(tmp_path / "ours", backbone, method, task)
     export_prompt("peft", load_artifact(ours), tmp_path / "adapter")
     written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     make_adapter(backbone, "PREFIX_TUNING", "TOKEN_CLS", tmp_path / "theirs")

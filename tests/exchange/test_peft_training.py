@@ -27,7 +27,9 @@ def start(backbone):
     torch.manual_seed(5)
     config = peft.PrefixTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=LENGTH)
     theirs = get_peft_model(base_model(backbone, "TOKEN_CLS"), config).eval()  # evaluating: gradients, no dropout
-    ours = PromptedModel(backbone, AS_PEFT, fw.NER(labels=("PER",), dropout=0).build_head(backbone.hidden_size))
+    ours = PromptedModel(
+        backbone, AS_PEFT, fw.NER(labels=("PER",), layers="last", dropout=0).build_head(backbone.hidden_size, backbone)
+    )
     classifier = theirs.base_model.classifier.modules_to_save["default"]
     with torch.no_grad():
         ours.prompt.prompt.weight.copy_(theirs.prompt_encoder["default"].embedding.weight)

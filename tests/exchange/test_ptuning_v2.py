@@ -127,6 +127,7 @@ def test_questions(backbone, tmp_path):
     hidden = states_by_hand(backbone, matrix_by_hand(state), batch)
     wanted = hidden @ state["qa_outputs.weight"].T + state["qa_outputs.bias"]
     same(our_logits(tmp_path / "ours", backbone, batch), wanted, batch)
+    assert load_artifact(tmp_path / "ours").task.layers == "last"
 
 
 def test_a_checkpoint_without_its_frozen_part_takes_the_backbones_pooler(backbone, tmp_path):

@@ -75,6 +75,8 @@ class ForwardCalls:
         {"qa": "ptuning-v2", "classification": "ptuning-v2-some-layers"},
         {"multiple-choice": "ptuning-v2", "regression": "ptuning-v2-mlp", "multi-label": "head-only"},
         {"multiple-choice": "mixture", "classification": "ptuning-v2"},
+        {"span-classification": "ptuning-v2", "multirc": "ptuning-v2-some-layers", "ner": "ptuning-v2-mlp"},
+        {"record": "ptuning-v2-mlp", "span-classification": "mixture", "multirc": "head-only"},
     ],
 )
 def test_answers_are_those_of_each_task_alone(kinds):
@@ -86,6 +88,18 @@ def test_answers_are_those_of_each_task_alone(kinds):
     for task, method in kinds.items():
         single = fw.load(tiny_artifact(task, method), backbone).predict(records(task, labelled=False))
         assert_same([answer for answer in mixed if answer["task"] == task], single)
+
+
+@pytest.mark.parametrize("kinds", [KINDS, {"classification": "mixture", "ner": "ptuning-v2"}])
+def test_heads_of_one_layer_and_of_all_share_a_batch(kinds):
+    backbone = tiny_backbone()
+    predictor = fw.MixedPredictor(backbone, artifacts_of(kinds))
+    assert {artifact.task.layers for artifact in predictor.artifacts.values()} == {"last", "all"}
+    mixed = predictor.predict(interleaved(kinds))
+    for task, method in kinds.items():
+        predictor = fw.load(tiny_artifact(task, method), backbone)
+        for item, answer in zip(records(task, labelled=False), (a for a in mixed if a["task"] == task), strict=True):
+            assert_same([answer], predictor.predict([item]))
 
 
 def test_every_row_reads_the_prompt_of_its_own_task():

@@ -51,7 +51,7 @@ class First(Head):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(()))
 
-    def forward(self, hidden, mask):
+    def forward(self, hidden, mask, marks=None):
         return hidden * self.scale
 
 

@@ -43,7 +43,7 @@ CHANGES = {"lora": LoRA(r=2), "ia3": IA3(), "adapter": Adapter(bottleneck=3)}
 def model_of(method, backbone, seed=0):
     torch.manual_seed(seed)
     task = TASKS["classification"]
-    return PromptedModel(backbone, method, task.build_head(backbone.hidden_size), labels=task.labels).eval()
+    return PromptedModel(backbone, method, task.build_head(backbone.hidden_size, backbone), labels=task.labels).eval()
 
 
 def logits(model):

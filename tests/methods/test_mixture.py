@@ -82,7 +82,8 @@ def by_hand(model, row, axis: int | None) -> np.ndarray:
     total = 0.0
     for weight, prompt in zip(weights, mixture.prompts, strict=True):
         one = collated(model.backbone, [row])
-        hidden = model.backbone(one.input_ids, one.attention_mask, one.token_type_ids, Injection([prompt]))
+        texts, deep = (one.input_ids, one.attention_mask, one.token_type_ids), model.head.every_layer
+        hidden = model.backbone(*texts, Injection([prompt]), every_layer=deep)
         logits = head_logits(model.head, model.backbone, hidden, one.input_ids, one.attention_mask, marks=one.marks)
         total = total + weight * (logits[0].numpy() if axis is None else probabilities(logits[0].numpy(), axis))
     return total if axis is None else np.log(total)

@@ -237,7 +237,7 @@ def test_no_task_sees_a_virtual_token(family, task):
     chosen = chosen.with_labels_from(examples)
     rows = encode_examples(chosen, examples, backbone, reserved=5).rows
     model = PromptedModel(
-        backbone, PromptTuning(prompt_length=5, init="uniform"), chosen.build_head(backbone.hidden_size)
+        backbone, PromptTuning(prompt_length=5, init="uniform"), chosen.build_head(backbone.hidden_size, backbone)
     ).eval()
     batch = collated(backbone, rows)
     with torch.no_grad():

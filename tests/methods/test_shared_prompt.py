@@ -26,7 +26,7 @@ def models(request):
     backbone, method = tiny_backbone(), METHODS[request.param]
     shared = method.build(backbone)
     return {
-        name: PromptedModel(backbone, method, TASKS[name].build_head(backbone.hidden_size), shared)
+        name: PromptedModel(backbone, method, TASKS[name].build_head(backbone.hidden_size, backbone), shared)
         for name in ("ner", "classification")
     }
 

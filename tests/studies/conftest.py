@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foreword.studies.running import run_study
-from foreword.studies.study_file import load_study
+from foreword.studies.cells.running import run_study
+from foreword.studies.cells.study_file import load_study
 from tiny import tiny_backbone_folder
 from tiny_artifacts import records
 

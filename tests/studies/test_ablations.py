@@ -11,8 +11,8 @@ from foreword.errors import RecipeError
 from foreword.studies.ablations.axes import AXES, Subject, axis_of
 from foreword.studies.ablations.results import Ablation, Measured, Plan, collect
 from foreword.studies.ablations.summary import rows, write_ablation
-from foreword.studies.running import run_study
-from foreword.studies.store import Store
+from foreword.studies.cells.running import run_study
+from foreword.studies.cells.store import Store
 from tiny import tiny_backbone_folder
 from tiny_recipes import write_recipe
 

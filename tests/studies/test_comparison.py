@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from foreword.artifacts.manifest import MetricsEntry, ParametersEntry
-from foreword.studies.cells import CellResult
-from foreword.studies.comparison import Comparison, Entry, compare
-from foreword.studies.comparison_files import write_files
-from foreword.studies.comparison_tables import failures, headline, introduction, paper_rows, score_rows, summary_rows
-from foreword.studies.comparison_text import comparison_text
-from foreword.studies.published import published, published_on
-from foreword.studies.store import Store
-from foreword.studies.study_file import load_study
+from foreword.studies.cells.cell import CellResult
+from foreword.studies.cells.store import Store
+from foreword.studies.cells.study_file import load_study
+from foreword.studies.comparison.comparison import Comparison, Entry, compare
+from foreword.studies.comparison.files import write_files
+from foreword.studies.comparison.published import published, published_on
+from foreword.studies.comparison.tables import failures, headline, introduction, paper_rows, score_rows, summary_rows
+from foreword.studies.comparison.text import comparison_text
 
 
 def result(value: float, metric: str = "accuracy", trained: int = 1000, **changes) -> CellResult:

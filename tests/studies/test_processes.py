@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from foreword.studies.running import run_study
-from foreword.studies.study_file import load_study
+from foreword.studies.cells.running import run_study
+from foreword.studies.cells.study_file import load_study
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
 

@@ -7,10 +7,11 @@ from rich.console import Console
 
 from foreword.errors import OutputError
 from foreword.methods import METHODS
-from foreword.studies import charts, wording
-from foreword.studies.report import Mark, Shown, write_report
-from foreword.studies.results import CurvePoint, Run, contests, headline
-from foreword.studies.results_table import write_table
+from foreword.studies import wording
+from foreword.studies.report import charts
+from foreword.studies.report.report import Mark, Shown, write_report
+from foreword.studies.report.results import CurvePoint, Run, contests, headline
+from foreword.studies.report.results_table import write_table
 
 CURVE = tuple(CurvePoint(step, step / 10, 2.0 / step, 0.5 + step / 1000) for step in (50, 100, 150, 200))
 

@@ -14,12 +14,12 @@ import pytest
 
 from foreword.errors import ForewordError
 from foreword.recipes import load_recipe, run_recipe
-from foreword.studies import running
-from foreword.studies.cells import Cell
-from foreword.studies.running import run_study
-from foreword.studies.store import Store, Taken
-from foreword.studies.study import Study
-from foreword.studies.study_file import load_study
+from foreword.studies.cells import running
+from foreword.studies.cells.cell import Cell
+from foreword.studies.cells.running import run_study
+from foreword.studies.cells.store import Store, Taken
+from foreword.studies.cells.study import Study
+from foreword.studies.cells.study_file import load_study
 from foreword.training.loop import Interrupted
 
 

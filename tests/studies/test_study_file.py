@@ -8,7 +8,7 @@ import pytest
 
 from foreword.errors import RecipeError
 from foreword.recipes import load_recipe
-from foreword.studies.study_file import is_study, load_study, selection_apart, study_of_recipes
+from foreword.studies.cells.study_file import is_study, load_study, selection_apart, study_of_recipes
 
 
 @pytest.mark.parametrize(

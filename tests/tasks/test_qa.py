@@ -22,7 +22,7 @@ from foreword.data.records import Record
 from foreword.data.sources import Source
 from foreword.errors import DataError, TaskError
 from foreword.tasks import QA
-from foreword.tasks.answers import best_spans, fullest_windows
+from foreword.tasks.making.answers import best_spans, fullest_windows
 from tiny import tiny_backbone, tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_sentencepiece_tokenizer
 from tiny_artifacts import records, tiny_artifact
 

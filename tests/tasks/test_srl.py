@@ -124,7 +124,7 @@ def test_the_same_sentence_with_another_predicate_is_another_row(mark):
     backbone = tiny_backbone()
     task = SRL(labels=LABELS, mark=mark, dropout=0)
     torch.manual_seed(0)
-    head = task.build_head(backbone.hidden_size)
+    head = task.build_head(backbone.hidden_size, backbone)
     assert isinstance(head, TokenHead if mark == "appended" else MarkedTokenHead)
     examples = [example_of(["Anna", "visited", "and", "liked", "London"], [], (i,)) for i in (1, 3)]
     rows = [task.encode(example, backbone.tokenizer, 64).rows[0] for example in examples]
@@ -207,7 +207,7 @@ def test_the_score_is_that_of_whole_arguments():
 def test_a_width_without_its_head():
     with pytest.raises(ValueError, match="has no meaning with mark = 'appended'"):
         SRL(mark="appended", head_width=64)
-    assert SRL(mark="both", head_width=64).build_head(8).token.out_features == 64
+    assert SRL(mark="both", head_width=64, layers="last").build_head(8).token.out_features == 64
 
 
 class TestMistakes:

@@ -15,7 +15,7 @@ from foreword.cli.main import main
 from foreword.data.examples import TextExample
 from foreword.errors import BackboneError, RecipeError, TaskError
 from foreword.recipes import load_recipe
-from foreword.tasks.cloze import Cloze
+from foreword.tasks.making.cloze import Cloze
 from tiny import (
     tiny_backbone,
     tiny_backbone_folder,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreword.data.spans import TagError, tags_to_entities
-from foreword.tasks.viterbi import best_valid
+from foreword.tasks.making.viterbi import best_valid
 
 TAGS = ("O", "B-A", "I-A", "B-C-A", "I-C-A")
 

@@ -40,7 +40,7 @@ def loss_of(prompt, method):
     backbone = tiny_backbone()
     prepared = prepare(fw.Classification(dropout=0), data, data, backbone, settings)
     torch.manual_seed(settings.seed)
-    model = PromptedModel(backbone, method, prepared.task.build_head(backbone.hidden_size)).eval()
+    model = PromptedModel(backbone, method, prepared.task.build_head(backbone.hidden_size, backbone)).eval()
     model.prompt = FoldedPrompt(prompt)
     with torch.no_grad():
         scores = model(collated(backbone, prepared.train.rows))
@@ -103,7 +103,9 @@ def test_a_head_can_go_with_the_prompt_of_other_settings():
     """A longer prompt starts from the folded one, and the head is the other's."""
     path = tiny_artifact("classification", "ptuning-v2")
     artifact, backbone = load_artifact(path), tiny_backbone()
-    model = PromptedModel(backbone, fw.PTuningV2(prompt_length=6), artifact.task.build_head(backbone.hidden_size))
+    model = PromptedModel(
+        backbone, fw.PTuningV2(prompt_length=6), artifact.task.build_head(backbone.hidden_size, backbone)
+    )
     Start(artifact, with_head=True).begin(model)
     assert all(torch.equal(tensor, artifact.head[name]) for name, tensor in model.head.state_dict().items())
     for site, pair in fold(model.prompt).prefix.items():

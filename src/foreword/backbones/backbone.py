@@ -20,11 +20,12 @@ from foreword.backbones.inputs import check_prompts, laid_out, positions
 from foreword.backbones.probing import find_backbone_sites, run_probe
 from foreword.backbones.quantization import Quantization, quantize_linears
 from foreword.backbones.sites import layers_of
+from foreword.backbones.speaker import Speaker
 from foreword.errors import BackboneError
 from foreword.injection import Injection, Prefix, Site, SiteShape
 
 
-class Backbone(nn.Module):
+class Backbone(Speaker):
     """A pretrained transformer, its tokenizer, and the places where it reads prompts.
 
     It knows no method and no task: token ids (or an image) and an `Injection` in, hidden states of
@@ -123,53 +124,6 @@ class Backbone(nn.Module):
         """Input embeddings of token ids, ``(..., W)``, as the layers would get them but for positions and types."""
         embedded: Tensor = self.trunk.get_input_embeddings()(ids.to(self.device))
         return embedded
-
-    @property
-    def output_embeddings(self) -> Tensor:
-        """Output embeddings of the vocabulary head, ``(V, W)``; the input's own where it has no others.
-
-        Raises:
-            BackboneError: it was loaded without one.
-        """
-        self._check_language_model()
-        layer = self.model.get_output_embeddings()
-        if layer is None or len(layer.weight) != self.vocabulary_size:  # DeBERTa-v2 names its transform here
-            layer = self.trunk.get_input_embeddings()
-        weight: Tensor = layer.weight
-        return weight
-
-    def vocabulary_features(self, hidden: Tensor) -> Tensor:
-        """What the output embeddings read, ``(..., W)``, from hidden states ``(..., D)``.
-
-        Raises:
-            BackboneError: it was loaded without a vocabulary head.
-        """
-        self._check_language_model()
-        transform = FAMILIES[self.family].transform
-        assert transform is not None  # else nobody could load its language model
-        return transform(self.model, hidden.to(self.model.dtype))
-
-    def vocabulary_logits(self, features: Tensor) -> Tensor:
-        """Logits of all tokens, ``(..., V)``, from what the output embeddings read.
-
-        Raises:
-            BackboneError: it was loaded without a vocabulary head.
-        """
-        self._check_language_model()
-        project = FAMILIES[self.family].project
-        assert project is not None
-        return project(self.model, features)
-
-    def answer_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Where each row says its word, ``(B,)``: at its mask token, or of a decoder at its last real token."""
-        places = attention_mask.bool()
-        if self.kind != "decoder":
-            places = places & (input_ids == self.tokenizer.mask_token_id)
-        return places.shape[1] - 1 - places.flip(1).int().argmax(1)
-
-    def _check_language_model(self) -> None:
-        if not self.language_model:
-            raise BackboneError(f"{self.name}: was loaded without its language model (language_model = true)")
 
     @torch.no_grad()
     def activations(self, ids: Sequence[int]) -> Prefix:

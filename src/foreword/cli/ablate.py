@@ -64,7 +64,7 @@ def ablate(
     """
     from foreword.studies.ablations.axes import Subject, axis_of
     from foreword.studies.ablations.results import Plan
-    from foreword.studies.running import run_study
+    from foreword.studies.cells.running import run_study
     from foreword.training.loop import Interrupted
 
     if values is not None and len(vary) > 1:
@@ -86,7 +86,7 @@ def _draw(plan: Plan, folder: Path) -> None:
     """Write and print every axis of which something is finished."""
     from foreword.studies.ablations.results import collect
     from foreword.studies.ablations.summary import rows, write_ablation
-    from foreword.studies.store import Store
+    from foreword.studies.cells.store import Store
 
     over = {key: record.result for key, record in Store(folder).records().items()}
     found = [collect(plan, axis, over) for axis in plan.axes]

@@ -15,8 +15,8 @@ from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from foreword.studies.cells import Cell, CellRecord
-    from foreword.studies.study import Study
+    from foreword.studies.cells.cell import Cell, CellRecord
+    from foreword.studies.cells.study import Study
 
 EXAMPLES = examples(
     "foreword compare study.toml --jobs 2",
@@ -46,7 +46,7 @@ def compare(
     setting reruns its own cells only; call it again to go on after Ctrl-C, or from several shells at once. The files
     it writes always show the whole study. Exits with 2 if cells failed.
     """
-    from foreword.studies.running import run_study
+    from foreword.studies.cells.running import run_study
     from foreword.training.loop import Interrupted
 
     study = _study(what, holdout)
@@ -63,10 +63,10 @@ def compare(
 
 def _show(study: Study, part: Study, folder: Path) -> None:
     """Print the table of what was asked for, and write that of the whole study in every form."""
-    from foreword.studies.comparison import compare as compared
-    from foreword.studies.comparison_files import write_files
-    from foreword.studies.comparison_tables import failures, introduction, score_rows
-    from foreword.studies.store import Store
+    from foreword.studies.cells.store import Store
+    from foreword.studies.comparison.comparison import compare as compared
+    from foreword.studies.comparison.files import write_files
+    from foreword.studies.comparison.tables import failures, introduction, score_rows
 
     store = Store(folder)
     comparison = compared(part, store)
@@ -102,7 +102,7 @@ def say(cell: Cell, record: CellRecord) -> None:
 
 def _study(what: list[str], holdout: float | None) -> Study:
     """What the arguments name."""
-    from foreword.studies.study_file import HOLDOUT, is_study, load_study, study_of_recipes
+    from foreword.studies.cells.study_file import HOLDOUT, is_study, load_study, study_of_recipes
 
     if is_study(what[0]):
         if len(what) > 1:

@@ -27,8 +27,8 @@ def quickstart(
     """
     from rich.console import Console
 
-    from foreword.studies.quickstart import run_quickstart
-    from foreword.studies.results_table import write_table
+    from foreword.studies.report.quickstart import run_quickstart
+    from foreword.studies.report.results_table import write_table
     from foreword.training.progress import progress_tracker
 
     done = run_quickstart(output, progress_tracker)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from foreword.exchange.foreign import ForeignHead, Linear
 from foreword.exchange.reading import float32
 from foreword.heads import Head, PooledHead, TokenHead
 from foreword.tasks import NER, QA, Classification, Task
+
+TaskT = TypeVar("TaskT", bound=Task[Any, Any])
 
 
 def linear(tensors: Mapping[str, Tensor], name: str, inputs: int, path: Path) -> Linear:
@@ -106,15 +108,16 @@ def place_head(
                 _check_outputs(len(weight), len(order), "the tags of its outputs, in their order")
                 weight, bias = weight[order], bias[order]
             _check_outputs(len(weight), len(outputs), "another task")
-            head: Head = task.build_head(backbone.hidden_size)
+            task = _with(task, layers="last")
+            head: Head = task.build_head(backbone.hidden_size, backbone)
             assert isinstance(head, TokenHead)
             _fill(head.linear, (weight, bias))
             return task, head
         case Classification() if foreign.reads != "token" and task.head == "pooled":
             found = len(foreign.layers[-1][0])
             _check_outputs(found, len(task.labels or ()), "the labels of its outputs, in their order")
-            task = _with(task, pooling=foreign.reads, hidden_layer=len(foreign.layers) == 2)
-            head = task.build_head(backbone.hidden_size)
+            task = _with(task, layers="last", pooling=foreign.reads, hidden_layer=len(foreign.layers) == 2)
+            head = task.build_head(backbone.hidden_size, backbone)
             assert isinstance(head, PooledHead)
             places = [layer for layer in head.layers if isinstance(layer, torch.nn.Linear)]
             for place, layer in zip(places, foreign.layers, strict=True):
@@ -127,7 +130,7 @@ def place_head(
     )
 
 
-def _with(task: Classification, **settings: Any) -> Classification:
+def _with(task: TaskT, **settings: Any) -> TaskT:
     """The task with settings that the foreign head decides; those the user set must agree."""
     for name, value in settings.items():
         if name in task.model_fields_set and getattr(task, name) != value:

@@ -20,17 +20,25 @@ class MarkedHead(Head):
     Args:
         hidden_size: D.
         labels: C.
-        stretches: S, how many every row has; their numbers in ``marks`` count from 1.
-        pooling, dropout: as of `PooledHead`.
-        hidden_layer: whether a trained (1 + S) D x D tanh layer precedes the linear one.
+        stretches: how many every row has; their numbers in ``marks`` count from 1.
+        pooling, hidden_layer, dropout, states: as of `PooledHead`.
     """
 
     def __init__(
-        self, hidden_size: int, labels: int, *, stretches: int, pooling: Pooling, hidden_layer: bool, dropout: float
+        self,
+        hidden_size: int,
+        labels: int,
+        *,
+        stretches: int,
+        pooling: Pooling,
+        hidden_layer: bool,
+        dropout: float,
+        states: int = 1,
     ) -> None:
         super().__init__()
+        self.every_layer = states > 1
         self.stretches, self.pooling = stretches, pooling
-        width = (1 + stretches) * hidden_size
+        width = (1 + stretches) * states * hidden_size
         self.layers = perceptron(width, hidden_size, labels, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
@@ -53,13 +61,15 @@ class MarkedTokenHead(Head):
         outputs: C.
         width: of the tanh layer.
         dropout: of the hidden states, and before the last layer.
+        states: hidden states per position, as of `PooledHead`.
     """
 
-    def __init__(self, hidden_size: int, outputs: int, *, width: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, outputs: int, *, width: int, dropout: float, states: int = 1) -> None:
         super().__init__()
+        self.every_layer = states > 1
         self.dropout = nn.Dropout(dropout)
-        self.token = nn.Linear(hidden_size, width)
-        self.marked = nn.Linear(hidden_size, width, bias=False)
+        self.token = nn.Linear(states * hidden_size, width)
+        self.marked = nn.Linear(states * hidden_size, width, bias=False)
         self.linear = nn.Linear(width, outputs)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:

@@ -22,9 +22,10 @@ class PooledHead(Head):
         outputs: C.
         pooling: 'mean' over real tokens, the 'first' token ([CLS]) as in BERT, or the 'last' real token,
             which in a decoder is the only one that has read all others.
-        hidden_layer: whether a trained D x D tanh layer precedes the linear one.
+        hidden_layer: whether a trained tanh layer of width D precedes the linear one.
         dropout: before each linear layer.
         chooses_class: whether the outputs are classes of which one is chosen, and not numbers by themselves.
+        states: S, hidden states per position that stand side by side: 1, or N + 1 of every layer.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class PooledHead(Head):
         hidden_layer: bool,
         dropout: float,
         chooses_class: bool = True,
+        states: int = 1,
     ) -> None:
         super().__init__()
+        self.every_layer = states > 1
         self.class_axis = -1 if chooses_class else None
         self.pooling = pooling
-        self.layers = perceptron(hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
+        self.layers = perceptron(states * hidden_size, hidden_size, outputs, hidden_layer=hidden_layer, dropout=dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """``(B, C)``."""

@@ -67,7 +67,7 @@ def parse_multi_task_recipe(raw: Mapping[str, Any], *, name: str, source: str | 
         "training": check(TrainingSettings, tables["training"], "training", mistakes),
         "mixing": check(Mixing, tables["mixing"], "mixing", mistakes),
     }
-    if not tasks:
+    if raw.get("tasks") == {}:
         mistakes.append("tasks: is missing; give each task a table, as in [tasks.NAME]")
     if mistakes:
         raise RecipeError(mistakes, source)

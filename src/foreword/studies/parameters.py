@@ -76,7 +76,7 @@ def count_parameters(method: Method, backbone: Backbone, labels: Sequence[str] =
 def head_parameters(backbone: Backbone, labels: int) -> int:
     """Parameters of a default classification head for so many labels."""
     with torch.device("meta"):
-        head = Classification(labels=label_names(labels)).build_head(backbone.hidden_size)
+        head = Classification(labels=label_names(labels)).build_head(backbone.hidden_size, backbone)
     return sum(parameter.numel() for parameter in head.parameters())
 
 

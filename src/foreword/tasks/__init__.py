@@ -5,6 +5,7 @@ from typing import Any
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.classification import Classification
 from foreword.tasks.generation import Generation
+from foreword.tasks.making.writing import WritingTask, Written
 from foreword.tasks.multi_label import MultiLabel
 from foreword.tasks.multiple_choice import MultipleChoice
 from foreword.tasks.multirc import MultiRC
@@ -16,7 +17,6 @@ from foreword.tasks.regression import Regression
 from foreword.tasks.span_classification import SpanClassification
 from foreword.tasks.srl import SRL
 from foreword.tasks.text_to_text import TextToText
-from foreword.tasks.writing import WritingTask, Written
 
 TASKS: dict[str, type[Task[Any, Any]]] = {
     task.name: task

@@ -17,10 +17,10 @@ from foreword.data.records import Record
 from foreword.errors import TaskError
 from foreword.heads import Head, LearnedVerbalizerHead, VerbalizerHead, Vocabulary, class_vectors
 from foreword.tasks.base import Encoding
-from foreword.tasks.cloze import Cloze, check_words
-from foreword.tasks.labels import LabelTask
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.texts import encode_texts
+from foreword.tasks.making.cloze import Cloze, check_words
+from foreword.tasks.making.labels import LabelTask
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.texts import encode_texts
 
 
 class _Reading(LabelTask[TextExample]):
@@ -81,7 +81,7 @@ class Classification(Pooled, _Reading):
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "one label for a text or a pair of texts; accuracy, F1"
 
-    @field_validator("pooling", "hidden_layer", "dropout")
+    @field_validator(*Pooled.model_fields)
     @classmethod
     def _has_a_meaning(cls, value: Any, info: ValidationInfo) -> Any:
         head, name = info.data.get("head"), info.field_name or ""
@@ -119,12 +119,12 @@ class Classification(Pooled, _Reading):
         """One output per label, out of pooled hidden states or of what a language model says in the template's gap.
 
         Raises:
-            BackboneError: the head reads a vocabulary, and the backbone has none.
+            BackboneError: the head reads a vocabulary or all layers, and the backbone has none.
             TaskError: template or words do not fit the backbone.
         """
         labels, cloze = self.labels or (), self.cloze
         if cloze is None:
-            return self.pooled_head(hidden_size, len(labels))
+            return self.pooled_head(hidden_size, len(labels), vocabulary)
         model = cloze.check_backbone(vocabulary, f"task.head = '{self.head}'")
         answers = cloze.answers(self.verbalizer or {}, model.tokenizer)
         if self.head == "verbalizer":

@@ -20,7 +20,7 @@ from foreword.metrics.generation import METRICS, Metric, check_metrics, text_sco
 from foreword.metrics.likelihood import Likelihood, likelihood_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns
-from foreword.tasks.writing import WritingTask, Written, likelihood_of
+from foreword.tasks.making.writing import WritingTask, Written, likelihood_of
 
 
 @dataclass(frozen=True, slots=True)

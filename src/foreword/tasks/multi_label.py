@@ -21,9 +21,9 @@ from foreword.heads import Head, Vocabulary
 from foreword.metrics.multi_label import DEFAULT_THRESHOLD, best_threshold, label_set_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Encoding, Task
-from foreword.tasks.labels import check_known, in_order, label_name
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.texts import TextColumns, encode_texts
+from foreword.tasks.making.labels import check_known, in_order, label_name
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.texts import TextColumns, encode_texts
 
 Probabilities = Mapping[str, float]
 """Of every label, in [0, 1]; they need not add up to 1."""
@@ -106,8 +106,7 @@ class MultiLabel(Pooled, Task[LabelsExample, Probabilities]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output per label."""
-        del vocabulary
-        return self.pooled_head(hidden_size, len(self.labels or ()), chooses_class=False)
+        return self.pooled_head(hidden_size, len(self.labels or ()), vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Binary cross-entropy, the mean over rows and labels; ``logits`` is ``(B, C)``."""

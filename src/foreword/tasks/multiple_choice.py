@@ -24,10 +24,10 @@ from foreword.heads import Head, Vocabulary
 from foreword.metrics.choice import choice_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding, Task
-from foreword.tasks.labels import label_name
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.template import Template
-from foreword.tasks.texts import encode_texts
+from foreword.tasks.making.labels import label_name
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.template import Template
+from foreword.tasks.making.texts import encode_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,7 @@ class MultipleChoice(Pooled, Task[ChoiceExample, ChoicePrediction]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
-        del vocabulary
-        return self.pooled_head(hidden_size, 1, chooses_class=False)
+        return self.pooled_head(hidden_size, 1, vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over the rows of each example, the mean over examples.

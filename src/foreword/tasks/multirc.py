@@ -15,7 +15,7 @@ from foreword.data.records import Record
 from foreword.metrics.right_answers import right_answer_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns
-from foreword.tasks.candidates import CandidatesPrediction, CandidatesTask
+from foreword.tasks.making.candidates import CandidatesPrediction, CandidatesTask
 
 
 class MultiRCColumns(Columns):

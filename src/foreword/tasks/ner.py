@@ -9,7 +9,7 @@ from foreword.data.examples import WordsExample
 from foreword.data.records import Record
 from foreword.metrics.scores import Scores
 from foreword.metrics.sequence import entity_scores
-from foreword.tasks.tagging import EntitiesPrediction, Tagging, found_text
+from foreword.tasks.making.tagging import EntitiesPrediction, Tagging, found_text
 
 
 class NER(Tagging[WordsExample]):

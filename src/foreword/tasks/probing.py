@@ -25,7 +25,7 @@ from foreword.heads import VerbalizerHead, Vocabulary
 from foreword.metrics.probing import rank_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding, Task
-from foreword.tasks.cloze import Cloze
+from foreword.tasks.making.cloze import Cloze
 
 _KEPT = 10
 """Words of a prediction, best first."""

@@ -23,8 +23,9 @@ from foreword.errors import DataError
 from foreword.heads import TokenHead, Vocabulary
 from foreword.metrics.qa import answer_scores, no_answer_threshold
 from foreword.metrics.scores import Scores
-from foreword.tasks.answers import AnswerPrediction, Candidate, predict_answer
 from foreword.tasks.base import Columns, Encoding, Task
+from foreword.tasks.making.answers import AnswerPrediction, Candidate, predict_answer
+from foreword.tasks.making.depth import Depth, Layers
 
 _LEAST = 8
 """Fewest tokens of a context that a window must hold."""
@@ -45,12 +46,13 @@ class QAColumns(Columns):
     """A name for the question, if the data has one."""
 
 
-class QA(Task[QuestionExample, AnswerPrediction]):
+class QA(Depth, Task[QuestionExample, AnswerPrediction]):
     """Find the answer in the context, or say that there is none."""
 
     name: ClassVar[str] = "qa"
     summary: ClassVar[str] = "extractive question answering, SQuAD 1.1 and 2.0; exact match, F1"
 
+    layers: Layers = "all"
     columns: QAColumns = QAColumns()
     """Names of the fields in the user's files."""
     window: PositiveInt = 384
@@ -147,8 +149,8 @@ class QA(Task[QuestionExample, AnswerPrediction]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
         """Two outputs per token."""
-        del vocabulary
-        return TokenHead(hidden_size, 2, dropout=self.dropout, chooses_position=True)
+        states = self.states_read(vocabulary)
+        return TokenHead(hidden_size, 2, dropout=self.dropout, chooses_position=True, states=states)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean of the cross-entropies of start and end; ``logits`` is ``(B, T, 2)``."""

@@ -16,7 +16,7 @@ from foreword.data.records import Record
 from foreword.metrics.qa import answer_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns
-from foreword.tasks.candidates import CandidatesPrediction, CandidatesTask
+from foreword.tasks.making.candidates import CandidatesPrediction, CandidatesTask
 
 GAP = "@placeholder"
 _HIGHLIGHT, _BULLET = "@highlight\n", "- "

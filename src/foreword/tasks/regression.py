@@ -23,8 +23,8 @@ from foreword.heads import Head, Vocabulary
 from foreword.metrics.regression import regression_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Encoding, Task
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.texts import TextColumns, encode_texts
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.texts import TextColumns, encode_texts
 
 _SAME = 100
 """Answers nearer than the training numbers' deviation divided by this are taken for the same."""
@@ -104,8 +104,7 @@ class Regression(Pooled, Task[ScoreExample, float]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """One output."""
-        del vocabulary
-        return self.pooled_head(hidden_size, 1, chooses_class=False)
+        return self.pooled_head(hidden_size, 1, vocabulary, chooses_class=False)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error over rows, in standard units; ``logits`` is ``(B, 1)``."""

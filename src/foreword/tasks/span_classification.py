@@ -21,9 +21,9 @@ from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import Head, MarkedHead, Vocabulary
 from foreword.tasks.base import Encoding
-from foreword.tasks.labels import LabelColumns, LabelTask
-from foreword.tasks.pooled import Pooled
-from foreword.tasks.truncation import longest_first
+from foreword.tasks.making.labels import LabelColumns, LabelTask
+from foreword.tasks.making.pooled import Pooled
+from foreword.tasks.making.truncation import longest_first
 
 
 class SpanColumns(LabelColumns):
@@ -144,10 +144,9 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """A head with one output per label that reads the marked stretches, unless markers alone tell of them."""
-        del vocabulary
         labels = len(self.labels or ())
         if self.marking == "marked":
-            return self.pooled_head(hidden_size, labels)
+            return self.pooled_head(hidden_size, labels, vocabulary)
         return MarkedHead(
             hidden_size,
             labels,
@@ -155,6 +154,7 @@ class SpanClassification(Pooled, LabelTask[SpansExample]):
             pooling=self.pooling,
             hidden_layer=self.hidden_layer,
             dropout=self.dropout,
+            states=self.states_read(vocabulary),
         )
 
 

@@ -18,8 +18,8 @@ from foreword.errors import DataError
 from foreword.heads import Head, MarkedTokenHead, Vocabulary
 from foreword.metrics.roles import CONTINUATION, PREDICATE, REFERENCE, role_scores
 from foreword.metrics.scores import Scores
-from foreword.tasks.tagging import EntitiesPrediction, Tagging, WordColumns, found_text
-from foreword.tasks.windows import Window, window
+from foreword.tasks.making.tagging import EntitiesPrediction, Tagging, WordColumns, found_text
+from foreword.tasks.making.windows import Window, window
 
 
 class SRLColumns(WordColumns):
@@ -112,7 +112,8 @@ class SRL(Tagging[PropositionExample]):
         """One output per tag, out of a token's state or of its and the predicate's."""
         if self.mark == "appended":
             return super().build_head(hidden_size, vocabulary)
-        return MarkedTokenHead(hidden_size, len(self.tags), width=self.head_width, dropout=self.dropout)
+        states = self.states_read(vocabulary)
+        return MarkedTokenHead(hidden_size, len(self.tags), width=self.head_width, dropout=self.dropout, states=states)
 
     def score(self, examples: Sequence[PropositionExample], predictions: Sequence[EntitiesPrediction]) -> Scores:
         """Micro precision, recall and F1 over whole arguments."""

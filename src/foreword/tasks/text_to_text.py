@@ -22,10 +22,10 @@ from foreword.metrics.classification import classification_scores
 from foreword.metrics.likelihood import Likelihood, likelihood_scores
 from foreword.metrics.scores import Scores
 from foreword.tasks.classification import Classification
-from foreword.tasks.cloze import check_words
-from foreword.tasks.labels import LabelColumns
-from foreword.tasks.template import Template
-from foreword.tasks.writing import WritingTask, Written, likelihood_of
+from foreword.tasks.making.cloze import check_words
+from foreword.tasks.making.labels import LabelColumns
+from foreword.tasks.making.template import Template
+from foreword.tasks.making.writing import WritingTask, Written, likelihood_of
 
 
 @dataclass(frozen=True, slots=True)

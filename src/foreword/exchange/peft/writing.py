@@ -28,6 +28,7 @@ from foreword.exchange.peft.adapter import (
 )
 from foreword.injection import Prompt
 from foreword.tasks import NER, Classification
+from foreword.tasks.making.depth import Depth
 
 _LANGUAGE_MODELS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
 _HIDDEN = "FEATURE_EXTRACTION"
@@ -124,7 +125,9 @@ def _names(artifact: Artifact, planned: Backbone, *, vectors: bool) -> HeadNames
     if isinstance(names, HeadNames):
         biases = [tensor for name, tensor in artifact.head.items() if name.endswith(".bias")]
         hidden = len(names.layers) == 2
-        if isinstance(task, Classification) and (task.pooling, task.hidden_layer) != (names.reads, hidden):
+        if isinstance(task, Depth) and task.layers == "all":
+            names = "its head reads all layers, and heads of PEFT's models read the last one (task.layers = 'last')"
+        elif isinstance(task, Classification) and (task.pooling, task.hidden_layer) != (names.reads, hidden):
             shape = f"task.pooling = '{names.reads}' and task.hidden_layer = {str(hidden).lower()}"
             names = f"PEFT's '{planned.family}' model has the head of {shape}"
         elif not names.biased and any(bool(bias.any()) for bias in biases):

@@ -16,8 +16,9 @@ from foreword.errors import RecipeError
 from foreword.recipes.load import load_recipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.templates import value_at
-from foreword.studies.cells import changes
+from foreword.studies.cells.cell import changes
 from foreword.tasks import Classification
+from foreword.tasks.making.pooled import Pooled
 
 LENGTHS = (4, 8, 16, 32, 64, 128)
 STEPS = 6
@@ -190,7 +191,7 @@ def _head(subject: Subject, values: Sequence[str]) -> Axis:
         raise RecipeError("--vary head: which word stands for which label? Say it with --words LABEL=WORD,LABEL=WORD")
     text = "{text} {pair} {mask}" if task.columns.pair is not None else "{text} {mask}"
     cloze = {"task.template": subject.template or text} | ({"task.verbalizer": subject.words} if subject.words else {})
-    idle = {f"task.{name}": type(task).model_fields[name].default for name in ("pooling", "hidden_layer", "dropout")}
+    idle = {f"task.{name}": field.default for name, field in Pooled.model_fields.items()}
     common = {"backbone.language_model": True}
     points = tuple(
         Point("", head, changes(common if head == "pooled" else {**common, "task.head": head, **cloze, **idle}))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from foreword.studies.ablations.axes import Axis, Point, Subject
-from foreword.studies.cells import CellResult, merged
-from foreword.studies.running import Over
-from foreword.studies.study import Entrant, Study
-from foreword.studies.study_file import selection_apart
+from foreword.studies.cells.cell import CellResult, merged
+from foreword.studies.cells.running import Over
+from foreword.studies.cells.study import Entrant, Study
+from foreword.studies.cells.study_file import selection_apart
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from foreword.errors import RecipeError
 from foreword.recipes.checking import mistakes_of
 from foreword.recipes.load import load_recipe, parse_toml, read_tables, read_text
 from foreword.recipes.schema import Recipe, Table
-from foreword.studies.cells import changes, merged
-from foreword.studies.study import Entrant, Overrides, Study
+from foreword.studies.cells.cell import changes, merged
+from foreword.studies.cells.study import Entrant, Overrides, Study
 
 HOLDOUT = 0.15
 SEEDS = (11, 12, 13)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from foreword.artifacts.folders import write_whole
 from foreword.errors import ForewordError, OutputError
-from foreword.studies.cells import Cell, CellRecord
+from foreword.studies.cells.cell import Cell, CellRecord
 
 
 class Store:

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from foreword.artifacts.folders import write_whole
-from foreword.studies.comparison import Comparison
-from foreword.studies.comparison_page import method_tones
+from foreword.studies.comparison.comparison import Comparison
+from foreword.studies.comparison.page import method_tones
 
 INK, SOFT, RULE, STRIPE = "#1d2126", "#5a626c", "#e3e1db", "#f7f6f3"
 COLOURS = ("#0b5cad", "#b4470b", "#00704f", "#86439f", "#7a5c00", "#545c66")

@@ -31,7 +31,7 @@ class Published:
 @cache
 def published() -> tuple[Published, ...]:
     """Everything in the tables, in their order."""
-    raw = tomllib.loads(files("foreword.studies").joinpath("published.toml").read_text("utf-8"))
+    raw = tomllib.loads(files("foreword.studies.comparison").joinpath("published.toml").read_text("utf-8"))
     return tuple(
         Published(
             table["source"],

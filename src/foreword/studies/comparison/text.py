@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from foreword.studies import comparison_tables as tables
-from foreword.studies.comparison import Comparison
+from foreword.studies.comparison import tables
+from foreword.studies.comparison.comparison import Comparison
 
 
 def comparison_text(comparison: Comparison) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from foreword.studies.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_chart
 from foreword.studies.page import TONES, write_page
-from foreword.studies.results import Run, contests, headline
+from foreword.studies.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_chart
+from foreword.studies.report.results import Run, contests, headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def write_report(
     tones = _tones(runs)
     write_page(
         path,
-        "report.html.j2",
+        "report/report.html.j2",
         title=title,
         intro=intro,
         headline=headline(runs),

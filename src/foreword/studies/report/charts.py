@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from foreword.studies.results import Contest, Run
+from foreword.studies.report.results import Contest, Run
 from foreword.studies.wording import duration, method_name, percent
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeGuard, TypeVar
 
 import torch
 from pydantic import Field
@@ -27,9 +27,10 @@ from foreword.data.spans import (
 )
 from foreword.heads import Head, TokenHead, Vocabulary
 from foreword.tasks.base import Columns, Encoding, Task
-from foreword.tasks.labels import check_known
-from foreword.tasks.viterbi import best_valid
-from foreword.tasks.windows import Window, window
+from foreword.tasks.making.depth import Depth, Layers
+from foreword.tasks.making.labels import check_known
+from foreword.tasks.making.viterbi import best_valid
+from foreword.tasks.making.windows import Window, window
 
 WordsT = TypeVar("WordsT", bound=WordsExample)
 
@@ -55,12 +56,13 @@ class WordColumns(Columns):
     """A name for the example, if the data has one."""
 
 
-class Tagging(Task[WordsT, EntitiesPrediction]):
+class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
     """Settings and verbs of tasks whose labels are types of spans over words that do not overlap."""
 
     kind: ClassVar[str]
     """What a label is the type of, in messages."""
 
+    layers: Layers = "all"
     columns: WordColumns = WordColumns()
     """Names of the fields in the user's files."""
     scheme: Literal["auto", "IOB1", "IOB2", "BIOES"] = "auto"
@@ -166,8 +168,7 @@ class Tagging(Task[WordsT, EntitiesPrediction]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """A linear layer with one output per tag."""
-        del vocabulary
-        return TokenHead(hidden_size, len(self.tags), dropout=self.dropout)
+        return TokenHead(hidden_size, len(self.tags), dropout=self.dropout, states=self.states_read(vocabulary))
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over words; ``logits`` is ``(B, T, C)``."""

@@ -19,9 +19,9 @@ import torch
 from foreword.errors import CheckpointError, OutputError
 from foreword.recipes.run import ARTIFACT, MARKER, run_recipe
 from foreword.recipes.workbench import Workbench
-from foreword.studies.cells import Cell, CellRecord, CellResult, Evaluation
-from foreword.studies.meter import Meter
-from foreword.studies.store import Store, Taken
+from foreword.studies.cells.cell import Cell, CellRecord, CellResult, Evaluation
+from foreword.studies.cells.meter import Meter
+from foreword.studies.cells.store import Store, Taken
 from foreword.training.loop import Interrupted
 from foreword.training.run import TrainedRun
 

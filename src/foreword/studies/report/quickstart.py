@@ -16,8 +16,8 @@ from foreword.data.sources import Source
 from foreword.data.synthetic import ExamplePaths, Sizes, write_example_data
 from foreword.inference.mixed import MixedPredictor
 from foreword.methods import FineTuning, HeadOnly, Method, PTuningV2
-from foreword.studies.report import Mark, Shown, write_report
-from foreword.studies.results import CurvePoint, Run
+from foreword.studies.report.report import Mark, Shown, write_report
+from foreword.studies.report.results import CurvePoint, Run
 from foreword.tasks import NER, QA, Classification, Task
 from foreword.training.run import TrainedRun, prepare, train_prepared
 from foreword.training.settings import TrainingSettings

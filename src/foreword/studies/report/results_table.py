@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from foreword.studies.results import Contest, Run, contests
+from foreword.studies.report.results import Contest, Run, contests
 from foreword.studies.wording import duration, method_name, metric_name, percent, share, size
 
 _COLUMNS = {"Method": 16, "Score": 6, "Of full": 7, "Trained": 11, "Share": 6, "File": 7, "Time": 10}

@@ -8,7 +8,7 @@ from typing import Any
 
 from foreword.data.examples import Span
 from foreword.errors import TaskError
-from foreword.tasks.truncation import longest_first
+from foreword.tasks.making.truncation import longest_first
 
 _FIELD = re.compile(r"\{(\w*)\}")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from foreword.errors import RecipeError
-from foreword.studies.cells import Cell, merged
-from foreword.studies.running import Over
+from foreword.studies.cells.cell import Cell, merged
+from foreword.studies.cells.running import Over
 
 Overrides = tuple[str, ...]
 

@@ -17,7 +17,7 @@ from foreword.errors import TaskError
 from foreword.metrics.classification import Main, classification_scores, parts_of
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Task
-from foreword.tasks.texts import TextColumns
+from foreword.tasks.making.texts import TextColumns
 
 LabelledT = TypeVar("LabelledT", bound=TextExample)
 

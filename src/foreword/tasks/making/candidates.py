@@ -20,7 +20,7 @@ from foreword.data.records import Record
 from foreword.errors import DataError
 from foreword.heads import PooledHead, Vocabulary
 from foreword.tasks.base import Encoding, Task
-from foreword.tasks.pooled import Pooled
+from foreword.tasks.making.pooled import Pooled
 
 _RIGHT = 1
 """Which of a row's two classes means that the statement is right."""
@@ -89,8 +89,7 @@ class CandidatesTask(Pooled, Task[PassageExample, CandidatesPrediction]):
 
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> PooledHead:
         """A head with two outputs, wrong and right."""
-        del vocabulary
-        return self.pooled_head(hidden_size, 2)
+        return self.pooled_head(hidden_size, 2, vocabulary)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over candidates; ``logits`` is ``(B, 2)``."""

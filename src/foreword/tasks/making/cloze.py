@@ -14,8 +14,8 @@ from foreword.data.examples import Span
 from foreword.errors import BackboneError, TaskError
 from foreword.heads import Vocabulary
 from foreword.tasks.base import Encoding
-from foreword.tasks.labels import check_label
-from foreword.tasks.template import Template, tokens_of, too_many, without_closing
+from foreword.tasks.making.labels import check_label
+from foreword.tasks.making.template import Template, tokens_of, too_many, without_closing
 
 _ANSWER = "mask"
 _PROBE = "x."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreword.studies import comparison_tables as tables
-from foreword.studies.charts import Axis, axis
-from foreword.studies.comparison import Comparison
+from foreword.studies.comparison import tables
+from foreword.studies.comparison.comparison import Comparison
 from foreword.studies.page import TONES, write_page
+from foreword.studies.report.charts import Axis, axis
 from foreword.studies.wording import spread
 
 
@@ -43,7 +43,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     papers, done = list(tables.paper_rows(comparison)), [entry for entry in comparison.entries if entry.results]
     write_page(
         path,
-        "comparison.html.j2",
+        "comparison/comparison.html.j2",
         title=comparison.name,
         intro=f"{len(comparison.methods)} methods on {len(comparison.data)} data sets, with the same data, the same "
         "number of trials and the same seeds for each.",

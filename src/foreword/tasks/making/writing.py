@@ -19,7 +19,7 @@ from foreword.errors import BackboneError, TaskError
 from foreword.heads import ContinuationHead, Vocabulary
 from foreword.metrics.likelihood import Likelihood
 from foreword.tasks.base import Encoding, ExampleT, PredictionT, Task
-from foreword.tasks.template import Template, tokens_of, too_many, without_closing
+from foreword.tasks.making.template import Template, tokens_of, too_many, without_closing
 
 _APART = ""
 """The separator of a model that reads source and target apart."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from foreword.artifacts.folders import write_whole
-from foreword.studies.comparison import Comparison
-from foreword.studies.comparison_figure import write_figure
-from foreword.studies.comparison_page import write_comparison
-from foreword.studies.comparison_text import comparison_text
+from foreword.studies.comparison.comparison import Comparison
+from foreword.studies.comparison.figure import write_figure
+from foreword.studies.comparison.page import write_comparison
+from foreword.studies.comparison.text import comparison_text
 
 TEXT, PAGE, FIGURE = "comparison.md", "comparison.html", "ratios.png"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from foreword.studies.cells import CellRecord, CellResult
-from foreword.studies.store import Store
-from foreword.studies.study import Entrant, Study
+from foreword.studies.cells.cell import CellRecord, CellResult
+from foreword.studies.cells.store import Store
+from foreword.studies.cells.study import Entrant, Study
 from foreword.studies.wording import FULL, PROMPT, method_name
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from foreword.studies.comparison import Comparison, Entry
-from foreword.studies.published import Published, published_on
+from foreword.studies.comparison.comparison import Comparison, Entry
+from foreword.studies.comparison.published import Published, published_on
 from foreword.studies.wording import FULL, PROMPT, duration, listed, metric_name, share, size, span, spread
 
 Row = tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Methods, data sets and seeds in one table."""
