@@ -1,4 +1,4 @@
-"""Which packaged recipe makes which figure of a paper. `python tests/paper_rows.py` writes the tables of docs/recipes.md.
+"""Which recipe makes which figure of a paper. `python tests/paper_rows.py` writes the tables of docs/recipes.md.
 
 A recipe's name says what it is: the backbone's folder, the data, the method. So the tables are found, not kept;
 `recipes/test_papers.py` sees that every recipe named in them is there, and that the page has them as they are.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from foreword.studies.published import Published, published
+from foreword.studies.comparison.published import Published, published
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 START = "<!-- written by tests/paper_rows.py -->\n"
@@ -40,7 +40,7 @@ def rows() -> list[Published]:
 
 
 def beginning(row: Published) -> str:
-    """What the names of a row's recipes begin with. Two tests of one data set, such as conll2005-wsj, are of one run."""
+    """What the names of a row's recipes begin with; both tests of conll2005 are of one run."""
     return f"{FOLDERS[row.backbone]}/{row.data.partition('-')[0]}-"
 
 

@@ -60,7 +60,9 @@ def logits_of(run):
 
 def test_every_method_and_task_is_tried():
     assert {method.name for method in METHODS.values()} == set(TABLE)
-    writing = {name for name, task in TASK_TABLE.items() if issubclass(task, WritingTask)}  # tests/inference/test_writing
+    writing = {
+        name for name, task in TASK_TABLE.items() if issubclass(task, WritingTask)
+    }  # tests/inference/test_writing
     assert set(TASKS) == set(TASK_TABLE) - writing
 
 

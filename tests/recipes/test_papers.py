@@ -1,4 +1,4 @@
-"""Recipes for the papers' tables: all of them are there, fit their backbone, and have prompts of the published sizes."""
+"""Recipes for the papers' tables: all are there, fit their backbone, and have prompts of the published sizes."""
 
 from __future__ import annotations
 

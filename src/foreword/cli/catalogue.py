@@ -87,11 +87,8 @@ def recipes(
     if name in packaged_recipes():
         typer.echo(packaged_recipes()[name], nl=False)
     elif name is not None and folder not in folders:
-        pick(
-            packaged_in(folder.rpartition("/")[0]) or dict.fromkeys([*packaged_in(""), *folders]),
-            name,
-            "packaged recipe",
-        )
+        beside = packaged_in(folder.rpartition("/")[0]) if "/" in folder else {}
+        pick(beside or dict.fromkeys([*packaged_in(""), *folders]), name, "packaged recipe")
     else:
         print_table((one, text.partition("\n")[0].strip("# ")) for one, text in packaged_in(folder).items())
     if name is None:
