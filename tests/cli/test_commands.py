@@ -136,7 +136,22 @@ def test_backbones_and_recipes(place):
     assert "roberta" in place.run("backbones").out
     listed = place.run("recipes").out
     assert "conll04-ptuning-v2" in listed
+    assert "roberta-large/ " in listed
+    assert "roberta-large/rte" not in listed
     assert place.run("recipes", "conll04-ptuning-v2").out.startswith("#")
+
+
+def test_recipes_in_folders(place):
+    listed = place.run("recipes", "roberta-large").out
+    assert listed == place.run("recipes", "roberta-large/").out
+    lines = dict(line.split(maxsplit=1) for line in listed.splitlines())
+    assert lines["roberta-large/rte-ptuning-v2"].strip() == "RoBERTa-large on RTE, P-Tuning v2."
+    assert all(name.startswith("roberta-large/") for name in lines)
+    assert "prompt_length = 128" in place.run("recipes", "roberta-large/rte-ptuning-v2").out
+    refused = place.refuse("recipes", "roberta-large/rte", says=("Did you mean 'roberta-large/rte-ptuning-v2'?",))
+    assert " bert-large/" not in refused.err
+    place.refuse("recipes", "roberta", says=("Did you mean 'roberta-large'?", "conll04,"))
+    place.refuse("recipes", "", says=("there are: ",))
 
 
 def test_help_is_fast_and_teaches(place):

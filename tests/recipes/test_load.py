@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import foreword as fw
 from foreword.errors import RecipeError
 from foreword.methods import METHODS
-from foreword.recipes import load_recipe, packaged_recipes
+from foreword.recipes import load_recipe, packaged_folders, packaged_in
 from foreword.recipes.load import read_tables, written_override
 from foreword.tasks import TASKS
+from packaged_names import SEVERAL, SINGLE
 
 MINIMAL = '[task]\ntype = "classification"\n[data]\ntrain = "a.jsonl"\ndev = "b.jsonl"\n'
 
@@ -355,11 +356,29 @@ class TestBase:
         assert recipe.method == fw.HeadOnly()
         assert recipe.task == fw.QA()
 
-    @pytest.mark.parametrize("base", ['"no-such"', "3", '["rte"]', '"mine"', '"../rte"'])
+    @pytest.mark.parametrize("base", ['"no-such"', "3", '["rte", "no-such"]', '[["rte"]]', '"mine"', '"../rte"'])
     def test_an_unknown_one(self, write, base):
         (mistake,) = mistakes(write(f"base = {base}\n"))
         assert mistake.startswith("base: no packaged recipe '")
-        assert "rte-ptuning-v2" in mistake
+        assert "rte-ptuning-v2, " in mistake
+        assert "roberta-large/..., " in mistake
+        assert "roberta-large/rte" not in mistake
+
+    def test_a_mistake_in_a_folder_is_answered_with_what_is_in_it(self, write):
+        (mistake,) = mistakes(write('base = "roberta-large/rte"\n'))
+        assert "roberta-large/rte-ptuning-v2, " in mistake
+        assert "(there are: roberta-large/" in mistake
+        assert " bert-large/" not in mistake
+
+    def test_several_are_laid_one_over_the_other(self, write):
+        recipe = load_recipe(write('base = ["rte", "parts/ptuning-v2", "conll04-ptuning-v2"]\n[method]\ngate = true\n'))
+        last = load_recipe("conll04-ptuning-v2")
+        assert recipe.name == "mine"
+        assert (recipe.task, recipe.data.train) == (last.task, last.data.train)
+        assert recipe.method == last.method.model_copy(update={"gate": True})
+        assert recipe.training == last.training.model_copy(
+            update={"warmup_ratio": 0.0, "attention_dropout": 0.1, "max_length": load_recipe("rte").training.max_length}
+        )
 
 
 class TestFiles:
@@ -384,11 +403,11 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["rtee", "", "../rte", "rte/", "."])
     def test_no_packaged_recipe(self, name):
         (mistake,) = mistakes(name)
-        known = ", ".join(packaged_recipes())
+        known = ", ".join([*packaged_in(""), *(f"{folder}/..." for folder in packaged_folders())])
         assert mistake.startswith(f"no such file, nor a packaged recipe of that name (there are: {known})")
 
 
-@pytest.mark.parametrize("name", [name for name in packaged_recipes() if not name.endswith("-multi-task")])
+@pytest.mark.parametrize("name", SINGLE)
 class TestPackagedRecipes:
     @pytest.fixture(autouse=True)
     def _data(self, monkeypatch):
@@ -400,18 +419,24 @@ class TestPackagedRecipes:
         assert isinstance(recipe.task, tuple(TASKS.values()))
         assert isinstance(recipe.method, tuple(METHODS.values()))
         assert isinstance(recipe.training, fw.TrainingSettings)
-        assert all(file.startswith("/data/") for file in (*recipe.data.train, *recipe.data.dev))
-
-    def test_says_by_its_name_which_method_it_is(self, name):
-        recipe = load_recipe(name)
-        method = next((method for method in METHODS if name.endswith(f"-{method}")), None)
-        assert recipe.method.name == (method or "ptuning-v2")
-        assert load_recipe(name.removesuffix(f"-{method}")).data == recipe.data
+        files = (*recipe.data.train, *recipe.data.dev, *recipe.data.test)
+        assert all(file.startswith(("/data/", "hub:")) for file in files)
 
     def test_comes_back_from_its_resolved_form(self, name, tmp_path):
         recipe = load_recipe(name)
         (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe.to_dict()), "utf-8")
-        assert load_recipe(tmp_path / "recipe.toml") == recipe
+        again = load_recipe(tmp_path / "recipe.toml")
+        assert again.to_dict() == recipe.to_dict()
+        assert (again.task, again.data, again.method) == (recipe.task, recipe.data, recipe.method)
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_in("") if name not in SEVERAL])
+def test_says_by_its_name_which_method_it_is(name, monkeypatch):
+    monkeypatch.setenv("FOREWORD_DATA", "/data")
+    recipe = load_recipe(name)
+    method = next((method for method in METHODS if name.endswith(f"-{method}")), None)
+    assert recipe.method.name == (method or "ptuning-v2")
+    assert load_recipe(name.removesuffix(f"-{method}")).data == recipe.data
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from foreword.recipes import (
     MultiTaskRecipe,
     load_any_recipe,
     load_recipe,
-    packaged_recipes,
     run_multi_task_recipe,
     run_recipe,
 )
 from foreword.training.loop import Interrupted
 from foreword.training.mixing import Mixing
+from packaged_names import SEVERAL
 from tiny import tiny_backbone
 from tiny_artifacts import records
 from tiny_runs import Recorder
@@ -201,7 +201,7 @@ class TestMistakes:
             load_recipe(write())
 
 
-@pytest.mark.parametrize("name", [name for name in packaged_recipes() if name.endswith("-multi-task")])
+@pytest.mark.parametrize("name", SEVERAL)
 class TestPackaged:
     @pytest.fixture(autouse=True)
     def _data(self, monkeypatch):

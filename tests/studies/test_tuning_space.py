@@ -9,12 +9,13 @@ import pytest
 
 from foreword.errors import RecipeError
 from foreword.methods import METHODS, Combined, HeadOnly, LoRA, MixtureOfPrompts, PromptTuning, PTuningV2
-from foreword.recipes import load_recipe, packaged_recipes
+from foreword.recipes import load_recipe
 from foreword.recipes.run import check_method
 from foreword.recipes.schema import parse_recipe
 from foreword.recipes.templates import write_out
 from foreword.studies.tuning.defaults import default_space
 from foreword.studies.tuning.space import draw, fitting, narrowed, widest, with_settings
+from packaged_names import SINGLE
 from tiny import tiny_backbone
 from tiny_recipes import tiny_recipe
 
@@ -148,7 +149,7 @@ class TestOfTheRecipe:
         assert notes[0].startswith("method.init stays as it is: ")
 
 
-@pytest.mark.parametrize("name", [name for name, text in packaged_recipes().items() if "[tasks." not in text])
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_recipe_that_is_written_out_is_read_back(name, monkeypatch):
     monkeypatch.setenv("FOREWORD_DATA", "/data")
     recipe = load_recipe(name)

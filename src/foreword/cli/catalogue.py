@@ -76,15 +76,24 @@ def backbones() -> None:
     print_table((name, family.summary) for name, family in FAMILIES.items())
 
 
-def recipes(name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one.")] = None) -> None:
-    """List the recipes that come with Foreword, or print one."""
-    from foreword.recipes import packaged_recipes
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one, or list this folder.")] = None,
+) -> None:
+    """List the recipes that come with Foreword, or those of a folder, or print one."""
+    from foreword.recipes import packaged_folders, packaged_in, packaged_recipes
 
-    packaged = packaged_recipes()
-    if name is None:
-        print_table((name, text.partition("\n")[0].strip("# ")) for name, text in packaged.items())
+    folders = packaged_folders()
+    folder = (name or "").rstrip("/")
+    if name in packaged_recipes():
+        typer.echo(packaged_recipes()[name], nl=False)
+    elif name is not None and folder not in folders:
+        beside = packaged_in(folder.rpartition("/")[0]) if "/" in folder else {}
+        pick(beside or dict.fromkeys([*packaged_in(""), *folders]), name, "packaged recipe")
     else:
-        typer.echo(pick(packaged, name, "packaged recipe"), nl=False)
+        print_table((one, text.partition("\n")[0].strip("# ")) for one, text in packaged_in(folder).items())
+    if name is None:
+        rows = ((f"{one}/", f"{len(packaged_in(one))} recipes, listed by: foreword recipes {one}") for one in folders)
+        print_table(rows)
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:

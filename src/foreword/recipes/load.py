@@ -23,10 +23,26 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 @cache
 def packaged_recipes() -> dict[str, str]:
-    """Name of every recipe in the package -> its TOML text."""
-    folder = files("foreword.recipes").joinpath("packaged")
-    found = {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    """Name of every recipe in the package -> its TOML text; one in a folder is called ``folder/name``."""
+    top = files("foreword.recipes").joinpath("packaged")
+    folders = {"": top} | {f"{entry.name}/": entry for entry in top.iterdir() if entry.is_dir()}
+    found = {
+        f"{folder}{entry.name.removesuffix('.toml')}": entry
+        for folder, entries in folders.items()
+        for entry in entries.iterdir()
+        if entry.name.endswith(".toml")
+    }
     return {name: found[name].read_text("utf-8") for name in sorted(found)}
+
+
+def packaged_folders() -> list[str]:
+    """Names of the folders that packaged recipes stand in."""
+    return sorted({name.partition("/")[0] for name in packaged_recipes() if "/" in name})
+
+
+def packaged_in(folder: str) -> dict[str, str]:
+    """Those packaged recipes that stand in one folder; in none where it is empty."""
+    return {name: text for name, text in packaged_recipes().items() if name.rpartition("/")[0] == folder}
 
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -73,10 +89,10 @@ def read_tables(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
     path = Path(recipe)
     if _is_packaged(path):
         packaged = packaged_recipes()
-        if str(recipe) not in packaged:
-            listed = ", ".join(packaged) or "none"
-            raise RecipeError(f"no such file, nor a packaged recipe of that name (there are: {listed})", recipe)
-        text = packaged[str(recipe)]
+        name = recipe.as_posix() if isinstance(recipe, Path) else recipe
+        if name not in packaged:
+            raise RecipeError(f"no such file, nor a packaged recipe of that name (there are: {_listed(name)})", recipe)
+        text = packaged[name]
     else:
         text = read_text(path)
     raw = parse_toml(text, recipe)
@@ -162,14 +178,24 @@ def load_task(task: str) -> Task[Any, Any]:
 
 
 def _on_base(raw: dict[str, Any], source: str) -> dict[str, Any]:
-    """Fill in what a recipe leaves to the packaged recipe it names as its ``base``, but for the name."""
-    name, packaged = raw.pop("base"), packaged_recipes()
-    if not isinstance(name, str) or name not in packaged:
-        raise RecipeError(f"base: no packaged recipe '{name}' (there are: {', '.join(packaged)})", source)
-    base = tomllib.loads(packaged[name])
-    if "base" in base:
-        base = _on_base(base, name)
-    return _merged({key: value for key, value in base.items() if key != "name"}, raw)
+    """Fill in what a recipe leaves to the packaged ones that are its ``base``, but for the name.
+
+    Of several, each is laid over those before it.
+    """
+    base, packaged, below = raw.pop("base"), packaged_recipes(), dict[str, Any]()
+    for name in base if isinstance(base, list) else [base]:
+        if not isinstance(name, str) or name not in packaged:
+            raise RecipeError(f"base: no packaged recipe '{name}' (there are: {_listed(name)})", source)
+        tables = tomllib.loads(packaged[name])
+        below = _merged(below, _on_base(tables, name) if "base" in tables else tables)
+    below.pop("name", None)
+    return _merged(below, raw)
+
+
+def _listed(wanted: Any) -> str:
+    """Which packaged recipes stand where someone looked for one; folders are named where no folder was."""
+    beside = packaged_in(wanted.rpartition("/")[0]) if isinstance(wanted, str) and "/" in wanted else {}
+    return ", ".join(beside or [*packaged_in(""), *(f"{folder}/..." for folder in packaged_folders())])
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
