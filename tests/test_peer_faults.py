@@ -42,9 +42,10 @@ DECODERS = ["gpt2", "llama"]
 
 
 def model_on(backbone, method, task="classification", seed=0):
-    """A model whose prompt is strong enough to show."""
+    """A model whose prompt is strong enough to show, and whose head reads the last layer, as `by_hand` does."""
     torch.manual_seed(seed)
     task = TASKS[task] if isinstance(task, str) else task
+    task = task.model_copy(update={"layers": "last"})
     model = PromptedModel(backbone, method, task.build_head(backbone.hidden_size, backbone), labels=task.labels or ())
     with torch.no_grad():
         for parameter in () if model.prompt is None else model.prompt.parameters():
@@ -185,7 +186,7 @@ def test_fault_07_the_best_p_tuning_prompt_comes_back_as_it_was(kind, tmp_path):
     close(torch.stack(row_logits(trainer.model, trainer.dev.rows)), torch.stack(best[-1]), 0)
     again = tiny_trainer(method=method, checkpoint=checkpoint, epochs=3, evaluate_every_steps=1, seed=5)
     again.resume()
-    again.model.load_state(again.best)
+    again.models.load_state(again.best)
     close(torch.stack(row_logits(again.model, trainer.dev.rows)), torch.stack(best[-1]), 0)
     folded = PromptedModel(tiny_backbone(), method, trainer.model.head, FoldedPrompt(fold(trainer.model.prompt)))
     close(torch.stack(row_logits(folded, trainer.dev.rows)), torch.stack(best[-1]), 1e-6)

@@ -12,7 +12,7 @@ import pytest
 
 from foreword.cli import main as cli
 from foreword.methods import METHODS
-from foreword.tasks import TASKS
+from foreword.tasks import TASKS, WritingTask
 
 TASK_NAMES = sorted(TASKS)
 
@@ -60,7 +60,7 @@ def test_inspect_tells_what_the_artifact_is(place, trained, task):
         manifest["backbone"]["weights"],
     ):
         assert text in told.out
-    stack = "decoder" if TASKS[task]().needs_language_model else "encoder"
+    stack = "decoder" if issubclass(TASKS[task], WritingTask) else "encoder"
     for text in (f"4 positions each at {stack}.0", "prompt.safetensors", "epochs", manifest["metrics"]["main"]):
         assert text in told.out
     assert json.loads(place.run("inspect", output, "--json").out) == manifest

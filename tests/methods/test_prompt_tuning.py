@@ -230,7 +230,8 @@ def test_the_plain_model_on_embeddings_put_together_by_hand(family, placement, p
 def test_no_task_sees_a_virtual_token(family, task):
     """Targets stand where they stood, and [CLS] is the text's own."""
     backbone = tiny_backbone(family)
-    settings = {"pooling": "first"} if "pooling" in type(TASKS[task]).model_fields else {}
+    wanted = {"pooling": "first", "layers": "last"}
+    settings = {name: value for name, value in wanted.items() if name in type(TASKS[task]).model_fields}
     chosen = TASKS[task].model_copy(update=settings)
     items = [Record(item, "tiny", n) for n, item in enumerate(records(task))]
     examples = chosen.read(items, labelled=True)

@@ -79,9 +79,8 @@ def test_taking_turns_lowers_the_loss_of_every_task_and_keeps_one_prompt(models)
 def test_rows_of_both_tasks_read_it_in_one_pass(models):
     tagger, classifier = models["ner"].eval(), models["classification"].eval()
     batch = batch_of(tagger, "ner")
-    hidden = tagger.backbone(
-        batch.input_ids, batch.attention_mask, batch.token_type_ids, Injection([fold(tagger.prompt)])
-    )
+    texts = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    hidden = tagger.backbone(*texts, Injection([fold(tagger.prompt)]), every_layer=True)
     for model in (tagger, classifier):
         found = head_logits(model.head, model.backbone, hidden, batch.input_ids, batch.attention_mask)
         torch.testing.assert_close(found, model(batch))

@@ -131,7 +131,7 @@ def test_the_same_sentence_with_another_predicate_is_another_row(mark):
     logits = []
     for index in range(2):
         batch = collate(rows, [index], 0)
-        hidden = backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        hidden = backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids, every_layer=True)
         logits.append(head(hidden, batch.attention_mask, batch.marks)[0, rows[index].words[0][1]])
     assert not torch.allclose(*logits)
 

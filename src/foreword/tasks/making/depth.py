@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from foreword.errors import BackboneError
 from foreword.heads import Vocabulary
@@ -21,6 +21,8 @@ Layers = Annotated[
 
 class Depth(BaseModel):
     """How deep the head reads."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     layers: Layers = "last"
 
