@@ -14,9 +14,10 @@ from typing import Any
 from foreword.data.readers import HUB_PREFIX
 from foreword.errors import RecipeError
 from foreword.recipes.multi_task import MultiTaskRecipe, parse_multi_task_recipe
-from foreword.recipes.schema import PATHS, Recipe, parse_recipe, parse_task
+from foreword.recipes.schema import Recipe, parse_recipe, parse_task
 from foreword.recipes.templates.settings import toml_value
 from foreword.tasks import Task
+from foreword.training.description import PATHS
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 

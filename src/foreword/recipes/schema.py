@@ -23,6 +23,7 @@ from foreword.methods import METHODS, Method
 from foreword.recipes.checking import check, check_typed, sections_of
 from foreword.recipes.search import Values, parse_search
 from foreword.tasks import TASKS, Task
+from foreword.training.description import PATHS
 from foreword.training.settings import TrainingSettings
 
 Side = Literal["train", "dev", "test"]
@@ -217,8 +218,6 @@ def _from_anywhere(section: str, table: dict[str, Any]) -> dict[str, Any]:
     return table | {key: str(Path(table[key]).absolute()) for key in keys}
 
 
-PATHS = (("training", "start_from"), ("task", "vocabulary"))
-"""Section and key of the paths outside ``[data]``."""
 SECTIONS = ("name", "backbone", "task", "data", "method", "training", "search")
 
 

@@ -26,6 +26,9 @@ from foreword.tasks import Task
 from foreword.training.loop import Outcome
 from foreword.training.settings import TrainingSettings
 
+PATHS = (("training", "start_from"), ("task", "vocabulary"))
+"""Section and key of the paths that a recipe names outside its data."""
+
 
 def describe(
     model: PromptedModel,
@@ -104,7 +107,7 @@ def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
     names = {side: [Path(file).name for file in data[side]] for side in ("train", "dev", "test") if side in data}
     if names:
         plain["data"] = {**data, **names}
-    for section, key in (("training", "start_from"), ("task", "vocabulary")):
+    for section, key in PATHS:
         table = recipe.get(section, {})
         if table.get(key) is not None:
             plain[section] = {**table, key: Path(table[key]).name}
