@@ -9,6 +9,7 @@ API's constructor, and what an artifact records, the labels found in the data am
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
                 raise ValueError(f"'{label}' comes twice")
         return labels
 
+    @abstractmethod
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[ExampleT]:
         """Check records and understand them.
 
@@ -84,7 +86,6 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         Raises:
             DataError: naming file, line and field.
         """
-        raise NotImplementedError
 
     def with_labels_from(self, examples: Sequence[ExampleT]) -> Self:
         """The same task with its labels found from training examples, where it has any."""
@@ -113,15 +114,16 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         del backbone
         return self
 
+    @abstractmethod
     def encode(self, example: ExampleT, tokenizer: Any, max_length: int) -> Encoding:
         """Rows of at most ``max_length`` tokens, with targets where the example has labels."""
-        raise NotImplementedError
 
     @property
     def needs_language_model(self) -> bool:
         """Whether the head reads the vocabulary of a language model."""
         return False
 
+    @abstractmethod
     def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """A fresh head for this task.
 
@@ -132,16 +134,16 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         Raises:
             BackboneError, TaskError: the head does not fit the backbone.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean loss in nats over the targets that count."""
-        raise NotImplementedError
 
     def weight(self, targets: Mapping[str, Tensor]) -> int:
         """How many targets the loss of a batch is a mean over."""
         return sum(int((target != IGNORED).sum()) for target in targets.values())
 
+    @abstractmethod
     def decode(self, example: ExampleT, rows: Sequence[Encoded], logits: Sequence[Tensor]) -> PredictionT:
         """What the logits of an example's rows say.
 
@@ -150,7 +152,6 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
             rows: its encoded rows.
             logits: per row, without padding: ``(C,)`` or ``(T, C)``, float32 on the CPU.
         """
-        raise NotImplementedError
 
     def settle(self, examples: Sequence[ExampleT], predictions: Sequence[PredictionT]) -> Self:
         """The same task with what is to be chosen on development data, such as a threshold.
@@ -164,13 +165,13 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         del examples, predictions
         return self
 
+    @abstractmethod
     def score(self, examples: Sequence[ExampleT], predictions: Sequence[PredictionT]) -> Scores:
         """The task's official metric over labelled examples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_json(self, example: ExampleT, prediction: PredictionT) -> dict[str, Any]:
         """A prediction as one line of `foreword predict`."""
-        raise NotImplementedError
 
     def candidates(self, example: ExampleT, prediction: PredictionT) -> list[dict[str, Any]]:
         """The answers that came nearest, the most probable first, for `foreword predict --candidates`.
@@ -181,6 +182,6 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         del example, prediction
         raise TaskError(f"task '{self.name}' has no candidates to list. Leave --candidates out")
 
+    @abstractmethod
     def answer_key(self, prediction: PredictionT) -> str:
         """What 'the same answer' means, for the warning about constant predictions."""
-        raise NotImplementedError

@@ -6,6 +6,7 @@ Source: Wang et al. 2019 (SuperGLUE), whose baselines read MultiRC and ReCoRD li
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -40,17 +41,17 @@ class CandidatesTask(Pooled, Task[PassageExample, CandidatesPrediction]):
         """One example per passage."""
         return [self.read_passage(record, number, labelled=labelled) for number, record in enumerate(records, first)]
 
+    @abstractmethod
     def read_passage(self, record: Record, number: int, *, labelled: bool) -> PassageExample:
         """A passage with its questions.
 
         Raises:
             DataError: naming file, line and field.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def statement(self, question: ChoiceQuestion, candidate: str) -> str:
         """What stands beside the passage in a candidate's row."""
-        raise NotImplementedError
 
     def encode(self, example: PassageExample, tokenizer: Any, max_length: int) -> Encoding:
         """One row per candidate of every question; a passage that is too long loses its end.

@@ -7,6 +7,7 @@ encoder and writes in its decoder. Nothing but the method's parameters is traine
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self
 
@@ -63,14 +64,14 @@ class WritingTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
         return separator
 
     @property
+    @abstractmethod
     def longest(self) -> int:
         """Most tokens that are written, or learned of a target, with the one that closes it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def search(self) -> Mapping[str, Any]:
         """How a text is searched for: settings of `transformers`, besides how long it may be."""
-        raise NotImplementedError
 
     @property
     def selects_by_writing(self) -> bool:
@@ -80,17 +81,17 @@ class WritingTask(Task[ExampleT, PredictionT], Generic[ExampleT, PredictionT]):
         """
         return False
 
+    @abstractmethod
     def texts_of(self, example: ExampleT) -> Mapping[str, str]:
         """The template's fields with their texts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def targets_of(self, example: ExampleT) -> Sequence[str]:
         """Texts that are right, any of them; none where the example has no label."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_text(self, example: ExampleT, prediction: PredictionT, written: Written) -> PredictionT:
         """A prediction that `decode` has made of an example, and what the model wrote."""
-        raise NotImplementedError
 
     @property
     def needs_language_model(self) -> bool:
