@@ -6,6 +6,7 @@ as in Zhou and Xu 2015; a classifier that reads a token's state beside the predi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,9 @@ from foreword.metrics.roles import CONTINUATION, PREDICATE, REFERENCE, role_scor
 from foreword.metrics.scores import Scores
 from foreword.tasks.making.tagging import EntitiesPrediction, Tagging, WordColumns, found_text
 from foreword.tasks.making.windows import Window, window
+
+_PROPBANK = re.compile(r"A(RG)?([0-5A](-[A-Z]+)?|M-[A-Z]+)")
+"""Roles of PropBank, in the letters of CoNLL-2005 or of OntoNotes: numbered ones and modifiers."""
 
 
 class SRLColumns(WordColumns):
@@ -76,12 +80,10 @@ class SRL(Tagging[PropositionExample]):
             )
         return tuple(sorted(set(numbers)))
 
-    def known(self, types: Iterable[str]) -> set[str]:
-        """The roles without C- and R-: files for evaluation mostly have rare pieces and references that training lacks.
-
-        They count as missed.
-        """
-        return {role.removeprefix(CONTINUATION).removeprefix(REFERENCE) for role in types}
+    def may_be_new(self, type_: str) -> bool:
+        """Pieces (C-) of known roles, references (R-) to them, and roles of PropBank: most files have rare ones."""
+        known = {_plain(label) for label in self.labels or ()}
+        return _plain(type_) in known or _PROPBANK.fullmatch(_plain(type_)) is not None
 
     def window(self, example: PropositionExample, start: int, tokenizer: Any, max_length: int) -> Window:
         """The row that begins with word ``start``; the predicate is told in every one.
@@ -132,6 +134,10 @@ class SRL(Tagging[PropositionExample]):
                 if role.type.removeprefix(CONTINUATION) != PREDICATE
             ],
         }
+
+
+def _plain(role: str) -> str:
+    return role.removeprefix(CONTINUATION).removeprefix(REFERENCE)
 
 
 def _spelled(example: PropositionExample) -> str:
