@@ -72,7 +72,7 @@ def _forked(action: Callable[[], object]) -> int:
     try:
         action()
         code = 0
-    except BaseException as error:  # noqa: BLE001  told, and then the child ends without running pytest's exits
+    except BaseException as error:
         sys.__stderr__.write(f"child: {type(error).__name__}: {error}\n")
     finally:
         os._exit(code)

@@ -51,7 +51,7 @@ def outside(found: list[tuple], root: Path) -> list[tuple]:
             continue
         text = os.fsdecode(path)
         inner = "/" not in text and text not in (".", "..") and flags & os.O_NOFOLLOW
-        if not inner and not (text == str(root) or text.startswith(f"{root}/") and ".." not in text):
+        if not inner and not (text == str(root) or (text.startswith(f"{root}/") and ".." not in text)):
             wrong.append((path, mode, flags))
     return wrong
 
@@ -109,7 +109,9 @@ def hostile_names(count: int, seed: int = 7) -> Iterator[str]:
         lambda name: name[::-1],
         lambda name: name.upper(),
         lambda name: "".join(chr(chance.randrange(0x10FFFF)) for _ in range(chance.randrange(1, 20))) + name,
-        lambda name: name + chance.choice(["\0", "\n", ".", " ", "\u2044", "\uff0f", ":1", "@latest", "@sha256:" + "0" * 64]),
+        lambda name: (
+            name + chance.choice(["\0", "\n", ".", " ", "\u2044", "\uff0f", ":1", "@latest", "@sha256:" + "0" * 64])
+        ),
     )
     for _ in range(count - len(SEEDS)):
         name = chance.choice(SEEDS)

@@ -91,15 +91,18 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/api/repos/create":
             self.private.append(json.loads(body).get("private") or json.loads(body).get("visibility") == "private")
-            self.answer(json.dumps({"url": "http://hub/a/b"}).encode())
+            self.answer(json.dumps({"url": f"http://{self.headers['Host']}/a/b"}).encode())
         elif "/preupload/" in self.path:
-            modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]
+            modes = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
             self.answer(json.dumps({"files": modes}).encode())
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            done = {"commitUrl": "http://hub/a/b/commit/1", "commitOid": "1" * 40, "success": True}
+            address = f"http://{self.headers['Host']}/a/b/commit/1"
+            done = {"commitUrl": address, "commitOid": "1" * 40, "success": True}
             self.answer(json.dumps(done).encode())
         else:
             self.answer(code=404)
@@ -140,7 +143,7 @@ def hub(monkeypatch):
 
 class TestHub:
     def test_there_and_back(self, registry, other, hub):
-        assert registry.push("sst2@champion", "hf://a/b") == "http://hub/a/b/commit/1"
+        assert registry.push("sst2@champion", "hf://a/b").endswith("/a/b/commit/1")
         assert hub.private == [True]
         assert set(hub.files) == {"artifact.json", "prompt.safetensors", "README.md"}
         hub.files["evil.py"] = b"raise SystemExit"

@@ -206,7 +206,7 @@ class Registry:
                 numbers = () if number is None else (number,)
             if not numbers:
                 raise UnknownReference(reference)
-            remove_versions(self.root, wanted.name, listing, numbers)
+            remove_versions(self.root, wanted.name, listing, numbers, every=every)
         self.changed()
         return [f"{wanted.name}:{number}" for number in numbers]
 
