@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,14 +13,13 @@ from torch import Tensor
 from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.records import Record
-from foreword.errors import ArtifactError, BackboneError, EngineError, ForewordError, TaskError
+from foreword.errors import BackboneError, EngineError, ForewordError, TaskError
 from foreword.inference.engine.ensembles import check_members, vote_of
 from foreword.inference.engine.forward import Row, read_rows, write_rows
-from foreword.inference.engine.handles import Handle, Held, Member, Published, References, Vote
+from foreword.inference.engine.handles import Handle, Held, Published, References, Vote
 from foreword.inference.engine.jobs import Job, Part, encode_job, record_of
-from foreword.inference.engine.residents import Resident, Residents, Stats
-from foreword.injection import Mixture, Prompt
-from foreword.methods import single
+from foreword.inference.engine.loading import make_ready
+from foreword.inference.engine.residents import Residents, Stats
 from foreword.registry import Registry
 from foreword.tasks import WritingTask, Written
 
@@ -47,7 +47,7 @@ class Engine:
         self.backbone, self.source, self.bf16 = backbone, source, bf16
         self._generation = backbone.generation
         self._references: References = Published(source) if isinstance(source, Registry) else Held(source)
-        self._residents = Residents(self._ready, budget)
+        self._residents = Residents(partial(make_ready, backbone), budget)
         self._model = backbone.identity.weights[:12]
 
     def resolve(self, reference: str) -> Handle:
@@ -180,41 +180,6 @@ class Engine:
         )
         pairs = [[pair for _ in job.parts for pair in next(found)] for job in jobs]
         return [[one for one, _ in job] for job in pairs], [[text for _, text in job] for job in pairs]
-
-    def _ready(self, member: Member) -> Resident:
-        """Read an artifact and make it ready."""
-        try:
-            artifact = member.open()
-            artifact.check_backbone(self.backbone)
-            if artifact.method.tunes_backbone or artifact.method.attaches:
-                raise ArtifactError(
-                    f"{member.known_as}: '{artifact.method.name}' changes the backbone itself, which cannot share a "
-                    "batch with other tasks. Load it on its own (foreword.load)"
-                )
-            prompt = artifact.prompt or Prompt()
-            if isinstance(artifact.task, WritingTask):
-                single(prompt)
-            device, dtype = self.backbone.device, self.backbone.model.dtype
-            ready = prompt.map(lambda tensor: tensor.to(device, dtype))
-            mixed = isinstance(ready, Mixture)
-            prompts = ready.prompts if isinstance(ready, Mixture) else (ready,)
-            head = artifact.build_head(self.backbone).to(device).requires_grad_(False)
-        except ForewordError:
-            raise
-        except Exception as error:
-            raise ArtifactError(f"{member.known_as}: cannot be loaded ({type(error).__name__})") from error
-        tensors = [*head.state_dict().values()]
-        for one in prompts:
-            one.map(lambda tensor: (tensors.append(tensor), tensor)[1])
-        return Resident(
-            member,
-            artifact.task,
-            prompts,
-            prompt.log_weights.to(device) if mixed else None,
-            head,
-            artifact.method.positions_taken,
-            sum(tensor.nbytes for tensor in tensors),
-        )
 
     def _check_weights(self) -> None:
         if self.backbone.generation != self._generation:
