@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from foreword.heads import Head
+from foreword.heads import Head, Reads
 
 _FEW = 2
 """So many heads are no loop worth avoiding."""
@@ -39,10 +39,14 @@ class Stack(Head):
     def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
         self.every_layer, self.class_axis = heads[0].every_layer, heads[0].class_axis
-        self.reads = heads[0].reads  # type: ignore[misc]  of this stack, not of the class
         self._first = [heads[0]]  # in a list, so that it is no part of this module
         own = [_tensors(head) for head in heads]
         self._stacked = {name: torch.stack([tensors[name] for tensors in own]) for name in own[0]}
+
+    @property
+    def reads(self) -> Reads:  # type: ignore[override]
+        """What all of them read."""
+        return self._first[0].reads
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Those of the first, which tell the type that all are in."""

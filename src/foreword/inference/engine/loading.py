@@ -14,31 +14,51 @@ from foreword.methods import single
 from foreword.tasks import WritingTask
 
 
-def make_ready(backbone: Backbone, member: Member) -> Resident:
-    """Read an artifact, check it, and bring its numbers to where and what the backbone computes with.
+class Loader:
+    """Reads artifacts, checks them, and brings their numbers to where and what the backbone computes with.
 
-    Raises:
-        ArtifactError: it is damaged, was made for another backbone, or changes the backbone itself.
-        MethodError: it has a mixture of prompts, and answers that are written.
+    Whether one fits the backbone is found out once, and its digest remembered: one that comes back is only read.
+
+    Args:
+        backbone: that all are for.
     """
-    try:
-        return _ready(backbone, member, member.open())
-    except ForewordError:
-        raise
-    except Exception as error:
-        raise ArtifactError(f"{member.known_as}: cannot be loaded ({type(error).__name__})") from error
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._fits: set[str] = set()
+
+    def __call__(self, member: Member) -> Resident:
+        """One artifact.
+
+        Raises:
+            ArtifactError: it is damaged, was made for another backbone, or changes the backbone itself.
+            MethodError: it has a mixture of prompts, and answers that are written.
+        """
+        try:
+            artifact = member.open()
+            if member.digest not in self._fits:
+                _check(self._backbone, member, artifact)
+                self._fits.add(member.digest)
+            return _ready(self._backbone, member, artifact)
+        except ForewordError:
+            raise
+        except Exception as error:
+            raise ArtifactError(f"{member.known_as}: cannot be loaded ({type(error).__name__})") from error
 
 
-def _ready(backbone: Backbone, member: Member, artifact: Artifact) -> Resident:
+def _check(backbone: Backbone, member: Member, artifact: Artifact) -> None:
     artifact.check_backbone(backbone)
     if artifact.method.tunes_backbone or artifact.method.attaches:
         raise ArtifactError(
             f"{member.known_as}: '{artifact.method.name}' changes the backbone itself, which cannot share a batch with "
             "other tasks. Load it on its own (foreword.load)"
         )
+    if isinstance(artifact.task, WritingTask) and artifact.prompt is not None:
+        single(artifact.prompt)
+
+
+def _ready(backbone: Backbone, member: Member, artifact: Artifact) -> Resident:
     prompt = artifact.prompt or Prompt()
-    if isinstance(artifact.task, WritingTask):
-        single(prompt)
     device, dtype = backbone.device, backbone.model.dtype
     log_weights = prompt.log_weights.to(device) if isinstance(prompt, Mixture) else None
     several = prompt.prompts if isinstance(prompt, Mixture) else (prompt,)
