@@ -1,4 +1,4 @@
-"""What many tasks on one model cost: against the bare model, over numbers of tasks, with a shared trunk, under a budget.
+"""What many tasks on one model cost: beside the bare model, with more tasks, a shared trunk, or too little memory.
 
     python benchmarks/engine.py [--only mixed,tasks,trunk,budget] [--rounds 15] [--threads 2] [--smoke]
         [--adapters-python VENV/bin/python]    a Python in which the library `adapters` is installed, as one more peer
@@ -36,26 +36,10 @@ from foreword.registry import Registry
 HERE = Path(__file__).resolve().parent
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 LENGTH, PROMPT, ROWS = 64, 20, 64
-WORDS = [
-    "the",
-    "old",
-    "doctor",
-    "visited",
-    "a",
-    "good",
-    "movie",
-    "in",
-    "london",
-    "and",
-    "wrote",
-    "letters",
-    "to",
-    "my",
-    "sister",
-    "about",
-    "cheap",
-    "food",
-]
+WORDS = (
+    *("the", "old", "doctor", "visited", "a", "good", "movie", "in", "london"),
+    *("and", "wrote", "letters", "to", "my", "sister", "about", "cheap", "food"),
+)
 ITEMS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
     "classification": lambda words: {"text": " ".join(words)},
     "ner": lambda words: {"tokens": words},
@@ -73,7 +57,7 @@ def base_artifacts(backbone: fw.Backbone, folder: Path, **method: Any) -> dict[s
     """One trained artifact per kind of task; a single step, for the form and not for the numbers."""
     tasks = {"classification": fw.Classification(), "ner": fw.NER(), "qa": fw.QA()}
     for kind, task in tasks.items():
-        data = [ITEMS[kind](words := WORDS[n:] + WORDS[:n]) | LABELS[kind](n, words) for n in range(4)]
+        data = [ITEMS[kind](words := [*WORDS[n:], *WORDS[:n]]) | LABELS[kind](n, words) for n in range(4)]
         prompt = fw.PTuningV2(prompt_length=PROMPT, **method)
         fw.train(backbone, prompt, task, train=data, dev=data, progress=False, epochs=1).save(folder / kind)
     return {kind: load_artifact(folder / kind) for kind in tasks}
@@ -131,8 +115,12 @@ def mixed(backbone: fw.Backbone, bases: Mapping[str, Artifact], options: Any) ->
     times = alternated(contenders, options.rounds)
     found = {"seconds": times, "ratio": {name: ratio(times[name], times["bare model"]) for name in contenders}}
     if options.adapters_python:
-        rows = [[row.input_ids for part in job.parts for row in part.rows][0] for job in jobs]
-        found["adapters, BatchSplit"] = batch_split(BACKBONE, options.adapters_python, rows, 16, PROMPT, options)
+        rows = [job.parts[0].rows[0].input_ids for job in jobs]
+        found["adapters, BatchSplit"] = batch_split(
+            options.adapters_python,
+            {"rows": rows, "tasks": 16, "prompt": PROMPT, "rounds": options.rounds, "threads": options.threads},
+            BACKBONE,
+        )
     return found
 
 
@@ -241,7 +229,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     setting = {
         "backbone": BACKBONE, "rows": ROWS, "tokens": LENGTH, "prompt": PROMPT, "rounds": options.rounds,
-        "threads": options.threads, "processor": platform.processor() or platform.machine(), "device": str(backbone.device),
+        "threads": options.threads, "processor": platform.machine(), "device": str(backbone.device),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")}, "smoke": options.smoke,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""`adapters` on rows from standard input, run by a Python of its own: prefix tuning under `BatchSplit`, and its bare model.
+"""`adapters` on rows from standard input: prefix tuning under `BatchSplit`, and its own bare model.
 
 Told on the last line of standard output as JSON. It knows nothing of Foreword, whose transformers it cannot share.
 """

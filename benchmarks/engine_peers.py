@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,12 @@ def peft_by_task(backbone: str, jobs: Sequence[Job], prompt: int) -> Callable[[]
     return run
 
 
-def batch_split(
-    backbone: str, python: Path, rows: Sequence[Sequence[int]], tasks: int, prompt: int, options: Any
-) -> dict[str, Any]:
-    """The same rows in a process of `adapters`, beside its own bare model."""
-    given = {
-        "rows": list(map(list, rows)), "tasks": tasks, "prompt": prompt, "rounds": options.rounds,
-        "threads": options.threads, "folder": str(packaged_folder(backbone)),
-    }  # fmt: skip
+def batch_split(python: Path, given: Mapping[str, Any], backbone: str) -> dict[str, Any]:
+    """Rows in a process of `adapters`, beside its own bare model; ``given`` as `engine_batch_split.py` reads it."""
     script = Path(__file__).with_name("engine_batch_split.py")
-    done = subprocess.run([python, script], input=json.dumps(given), capture_output=True, text=True, check=False)
+    text = json.dumps({**given, "folder": str(packaged_folder(backbone))})
+    done = subprocess.run([python, script], input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
