@@ -21,6 +21,7 @@ LAYERS = (
     {"tasks"},
     {"model"},
     {"artifacts"},
+    {"registry"},
     {"inference", "exchange"},
     {"training"},
     {"api", "recipes"},

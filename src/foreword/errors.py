@@ -7,6 +7,8 @@
     ├── BackboneError      a backbone cannot be loaded or used         backbone.unusable
     ├── MethodError        a prompt does not fit the backbone          method.does-not-fit
     ├── ArtifactError      an artifact is damaged or does not fit      artifact.invalid
+    ├── RegistryError      a registry, or a change to it, is wrong     registry.invalid
+    │   └── UnknownReference   names no version of a task              registry.unknown
     ├── CheckpointError    a run cannot be resumed                     checkpoint.invalid
     └── OutputError        an output path cannot be written            output.refused
 
@@ -97,6 +99,26 @@ class ArtifactError(ForewordError):
     """An artifact is incomplete, altered, not finite, or belongs to another backbone."""
 
     code = "artifact.invalid"
+
+
+class RegistryError(ForewordError):
+    """A registry is damaged, or what is asked of it cannot be done."""
+
+    code = "registry.invalid"
+
+
+class UnknownReference(RegistryError):  # noqa: N818  what was asked for may well be right, and is not here
+    """A reference names no version; the words are the same for what is absent and what may not be known of.
+
+    Args:
+        reference: as it was given.
+    """
+
+    code = "registry.unknown"
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        super().__init__(f"{reference!r:.80}: no such task or version")
 
 
 class CheckpointError(ForewordError):
