@@ -3,12 +3,14 @@
     ForewordError
     ├── RecipeError        a recipe or an option is wrong              recipe.invalid
     ├── DataError          a data file, line or field is wrong         data.invalid
+    │   └── TooLongError   a text does not fit and may not be cut      input.too-long
     ├── TaskError          a task does not fit its data or backbone    task.does-not-fit
     ├── BackboneError      a backbone cannot be loaded or used         backbone.unusable
     ├── MethodError        a prompt does not fit the backbone          method.does-not-fit
     ├── ArtifactError      an artifact is damaged or does not fit      artifact.invalid
     ├── RegistryError      a registry, or a change to it, is wrong     registry.invalid
     │   └── UnknownReference   names no version of a task              registry.unknown
+    ├── EngineError        one input could not be answered             engine.failed
     ├── CheckpointError    a run cannot be resumed                     checkpoint.invalid
     └── OutputError        an output path cannot be written            output.refused
 
@@ -77,6 +79,12 @@ class DataError(ForewordError):
         super().__init__(f"{text}. {hint}" if hint else text)
 
 
+class TooLongError(DataError):
+    """A text has more tokens than can be read, and whoever sent it does not want it cut."""
+
+    code = "input.too-long"
+
+
 class TaskError(ForewordError):
     """A task's settings do not fit its labels, its texts or the backbone."""
 
@@ -119,6 +127,12 @@ class UnknownReference(RegistryError):  # noqa: N818  what was asked for may wel
     def __init__(self, reference: str) -> None:
         self.reference = reference
         super().__init__(f"{reference!r:.80}: no such task or version")
+
+
+class EngineError(ForewordError):
+    """One input of a batch could not be answered, for a reason that is not its form."""
+
+    code = "engine.failed"
 
 
 class CheckpointError(ForewordError):
