@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from foreword.serving.scheduling import Busy, Expired, Outcome
 from foreword.serving.schemas import Ensemble, Options
 from foreword.serving.service import Service
 
+_SIGN = re.compile("[:@]")
+"""What stands behind the name in a reference."""
 log = logging.getLogger(__name__)
 
 
@@ -97,11 +100,14 @@ class Resolver:
                 if not all(self._may_ask(single) for single in singles):
                     return unknown_task(where)
                 handle = engine.ensemble(references, vote)
-        except RegistryError:
-            return unknown_task(where)
+        except RegistryError as error:
+            known = all(self.caller.may_ask(_SIGN.split(reference)[0]) for reference in references)
+            return problem_of(error, {}) if known else unknown_task(where)
         except TaskError:
             return Problem(
-                "request.malformed", "Members of an ensemble need one kind of task and the same labels", field="ensemble"
+                "request.malformed",
+                "An ensemble's members need one kind of task and the same labels",
+                field="ensemble",
             )
         return handle if self._may_ask(handle) else unknown_task(where)
 
@@ -154,8 +160,7 @@ def _encode(service: Service, asks: Sequence[Ask], options: Options) -> None:
     for ask in asks:
         assert ask.handle is not None
         try:
-            if _characters(ask.record) > settings.max_text:
-                raise _too_long(f"An input may have {settings.max_text} characters")
+            _bound(_characters(ask.record), settings.max_text, "characters")
             job = service.engine.encode(
                 ask.handle,
                 ask.record,
@@ -163,8 +168,7 @@ def _encode(service: Service, asks: Sequence[Ask], options: Options) -> None:
                 number=ask.input,
                 candidates=options.candidates,
             )
-            if job.tokens > settings.max_tokens:
-                raise _too_long(f"An input may have {settings.max_tokens} tokens, this has {job.tokens}")
+            _bound(job.tokens, settings.max_tokens, "tokens")
             ask.job = job
         except Exception as error:
             ask.problem = _told(service, ask, error)
@@ -216,8 +220,9 @@ def _told(service: Service, ask: Ask, error: Exception) -> Problem:
     return problem
 
 
-def _too_long(limit: str) -> Problem:
-    return Problem("input.too-long", f"{limit}. Shorten it, or send it in parts")
+def _bound(found: int, limit: int, what: str) -> None:
+    if found > limit:
+        raise Problem("input.too-long", f"An input may have {limit} {what}, this has {found}. Send it in parts")
 
 
 def _characters(value: Any) -> int:

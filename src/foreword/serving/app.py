@@ -160,9 +160,7 @@ async def _http(request: Request, error: Exception) -> Response:
     }
     code, detail = told.get(error.status_code, ("request.malformed", "The request is not one that is understood"))
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return problem_response(
-        Problem(code, detail, status=error.status_code, headers=headers), request_id_of(request)
-    )
+    return problem_response(Problem(code, detail, status=error.status_code, headers=headers), request_id_of(request))
 
 
 async def _not_understood(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from foreword.errors import RegistryError
 from foreword.inference.engine import Engine
 from foreword.registry import Registry, Version
 from foreword.serving.examples import example_of, fields_of
@@ -83,10 +84,11 @@ class Catalogue:
         return TaskDetails(**dict(info), details=[_version(one) for one in self._registry.versions(name)])
 
     def _info(self, name: str, used: dict[str, float]) -> TaskInfo | None:
-        versions = self._registry.versions(name)
-        if not versions:
+        """None for what is not there, was removed just now, or is damaged: those who ask it are told."""
+        try:
+            versions, aliases = self._registry.versions(name), self._registry.aliases(name)
+        except RegistryError:
             return None
-        aliases = self._registry.aliases(name)
         latest = next((one for one in versions if one.number == aliases.get("latest")), versions[-1])
         told = self.describe(latest.digest, latest.manifest.task)
         return TaskInfo(
@@ -98,9 +100,15 @@ class Catalogue:
             labels=None if told.labels is None else list(told.labels),
             fields=told.fields,
             example=told.example,
-            resident=self._engine.resident(self._engine.resolve(f"{name}:{latest.number}")),
+            resident=self._resident(latest),
             last_used=used.get(name),
         )
+
+    def _resident(self, version: Version) -> bool:
+        try:
+            return self._engine.resident(self._engine.resolve(version.reference))
+        except RegistryError:
+            return False  # removed just now
 
 
 def _version(one: Version) -> VersionInfo:

@@ -61,7 +61,7 @@ def reads(task: Task[Any, Any], record: Mapping[str, Any]) -> bool:
 def _full(task: Task[Any, Any]) -> dict[str, Any]:
     """A value in every field that is not a label."""
     columns: Mapping[str, Any] = task.columns.model_dump() if hasattr(task, "columns") else {}
-    samples = _SAMPLES | ({"start": (0, 3)} if columns.get("span") else {})  # with a column for spans, starts count words
+    samples = _SAMPLES | ({"start": (0, 3)} if columns.get("span") else {})  # where spans are given, starts count words
     record: dict[str, Any] = {}
     for role, names in columns.items():
         if isinstance(names, str) and role in samples:

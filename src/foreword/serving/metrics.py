@@ -35,9 +35,13 @@ class Metrics:
         self.request_seconds = Histogram(
             "request_seconds", "Seconds from head to answer", ("route",), buckets=_SECONDS, **kept
         )
-        self._inputs = Counter("inputs", "Results told, by task and code ('ok' or an error's)", ("task", "code"), **kept)
+        self._inputs = Counter(
+            "inputs", "Results told, by task and code ('ok' or an error's)", ("task", "code"), **kept
+        )
         self.rejected = Counter("rejected", "Requests refused because too much waits", ("reason",), **kept)
-        self.unwanted = Counter("unwanted", "Inputs never computed, because nobody waited any more", ("reason",), **kept)
+        self.unwanted = Counter(
+            "unwanted", "Inputs never computed, because nobody waited any more", ("reason",), **kept
+        )
         self.slow_clients = Counter("slow_clients", "Connections cut because a request did not arrive", **kept)
         self.changes = Counter("registry_changes", "Times the registry was found changed", **kept)
         self.queue_seconds = Histogram("queue_seconds", "Seconds an input waited", buckets=_SECONDS, **kept)

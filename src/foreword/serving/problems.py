@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from foreword.errors import ArtifactError, DataError, EngineError, ForewordError, RegistryError, TooLongError, UnknownReference
+from foreword.errors import (
+    ArtifactError,
+    DataError,
+    EngineError,
+    ForewordError,
+    RegistryError,
+    TooLongError,
+    UnknownReference,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -95,7 +103,9 @@ def problem_of(error: Exception, fields: Mapping[str, bool]) -> Problem:
         case TooLongError():
             return Problem("input.too-long", "The task cannot read all of it. Shorten it, or let it be cut (truncate)")
         case DataError():
-            return Problem("input.invalid", f"The task cannot read this. {_wanted(fields)}", field=_known(error, fields))
+            return Problem(
+                "input.invalid", f"The task cannot read this. {_wanted(fields)}", field=_known(error, fields)
+            )
         case UnknownReference():
             return unknown_task()
         case ArtifactError() | RegistryError():

@@ -50,21 +50,13 @@ class Server(uvicorn.Server):
         return [one for one in self.server_state.connections if isinstance(one, ReceiptProtocol)]
 
 
-def make_server(app: FastAPI, host: str, port: int) -> Server:
-    """A server for an app of `create_app`; ``run`` it.
-
-    Args:
-        app: with its service.
-        host: to listen at.
-        port: 0 for any that is free.
-    """
+def make_server(app: FastAPI) -> Server:
+    """A server for an app of `create_app`; ``run`` it with the socket of `listening_socket`."""
     service: Service = app.state.service
     settings = service.settings
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
-        http=receipt_protocol(settings.receipt, lambda: service.metrics.slow_clients.inc()),
+        http=receipt_protocol(settings.receipt, service.metrics.slow_clients.inc),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -76,3 +68,17 @@ def make_server(app: FastAPI, host: str, port: int) -> Server:
         timeout_graceful_shutdown=math.ceil(min(settings.grace, 5.0)),
     )
     return Server(config, service)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket to serve at.
+
+    Args:
+        host: name or address of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        OSError: it is taken, or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)

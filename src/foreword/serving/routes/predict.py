@@ -64,8 +64,7 @@ def _asks(body: PredictRequest, resolver: Resolver, service: Service) -> list[As
             raise Problem(
                 "request.malformed", "Name a task, for the request or for this input", field=f"inputs.{number}"
             )
-        for found in asked:
-            asks.append(Ask.of(number, record, found))
+        asks += [Ask.of(number, record, found) for found in asked]
         if len(asks) > service.settings.max_inputs:
             raise Problem(
                 "request.too-large", f"A request may have {service.settings.max_inputs} results; send several"

@@ -59,7 +59,7 @@ class Batcher(Generic[JobT]):
         max_queue: int,
         max_tokens: int,
         tokenizers: int = 2,
-        observe: Observer = lambda works, seconds, waits: None,
+        observe: Observer | None = None,
     ) -> None:
         self._run, self._waiting, self._observe = run, waiting, observe
         self.max_queue, self.max_tokens = max_queue, max_tokens
@@ -176,14 +176,15 @@ class Batcher(Generic[JobT]):
 
     def _pass(self, batch: list[Work]) -> None:
         began = self._began = time.monotonic()
-        answers = self._answers([work.job for work in batch])  # type: ignore[misc]  jobs are what `submit` was given
+        answers = self._answers([work.job for work in batch])
         seconds, self._began = time.monotonic() - began, None
         rows = sum(work.job.rows for work in batch)
         tasks = len({work.job.handle.task for work in batch})
         padded = rows * max(work.job.longest for work in batch)
         self.paces[batch[0].job.handle.writes].learn(sum(work.job.tokens for work in batch), padded, seconds)
         waits = [began - work.arrived for work in batch]
-        self._observe(batch, seconds, waits)
+        if self._observe is not None:
+            self._observe(batch, seconds, waits)
         self._deliver(
             [
                 (work, Outcome(answer, waited, seconds, rows, tasks))
@@ -192,18 +193,15 @@ class Batcher(Generic[JobT]):
         )
 
     def _answers(self, jobs: Sequence[JobT]) -> list[dict[str, Any] | Exception]:
-        """One pass; if it fails as a whole, such as for want of memory, its halves apart, down to the input at fault."""
+        """One pass; if it fails as a whole, the halves of it apart, down to the input at fault."""
         try:
-            answers = list(self._run(jobs))
-            if len(answers) != len(jobs):
-                raise RuntimeError(f"{len(answers)} answers to {len(jobs)} inputs")
+            return list(self._run(jobs))
         except Exception as error:
             if len(jobs) == 1:
-                log.error("a forward pass failed", exc_info=error)
                 return [error]
+            log.warning("a forward pass failed", exc_info=error)
             half = len(jobs) // 2
             return [*self._answers(jobs[:half]), *self._answers(jobs[half:])]
-        return answers
 
     def _deliver(self, outcomes: Sequence[tuple[Work, Outcome]]) -> None:
         if outcomes and self._loop is not None and not self._loop.is_closed():
