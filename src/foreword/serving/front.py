@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foreword.serving.keys import ANYBODY, Caller
-from foreword.serving.problems import MEDIA_TYPE, Problem
+from foreword.serving.problems import MEDIA_TYPE, Problem, failed
 from foreword.serving.service import Service
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
@@ -60,6 +60,7 @@ class Front:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or turn it away."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -85,10 +86,10 @@ class Front:
             await problem_response(problem, request_id)(scope, receive, told)
         except ClientDisconnect:
             seen.status = seen.status or _GONE
-        except Exception as error:
-            log.error("a request failed", exc_info=error, extra={"facts": {"request_id": request_id}})
+        except Exception:
+            log.exception("a request failed", extra={"facts": {"request_id": request_id}})
             if not seen.status:
-                await problem_response(_failed(), request_id)(scope, receive, told)
+                await problem_response(failed(), request_id)(scope, receive, told)
         finally:
             self._leave(scope, seen.status or _GONE, time.perf_counter() - began, request_id, caller)
 
@@ -142,10 +143,6 @@ class Front:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
-
-
-def _failed() -> Problem:
-    return Problem("internal", "Something failed that should not. The log has it under this request's id")
 
 
 def busy_problem(service: Service, reason: str, retry_after: int) -> Problem:
