@@ -107,7 +107,7 @@ HOSTILE = st.one_of(
             "colour\\..\\x",
             "colour\x00",
             "COLOUR",
-            "colоur",
+            "col\u043eur",
             "\u202ecolour",
             "con",
             "colour.",
