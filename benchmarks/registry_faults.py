@@ -74,9 +74,9 @@ def killed(folder: Path) -> dict[str, Any]:
 
 
 def _killed_once(
-    folder: Path, root: Path, before: dict[str, str], counts: Counter[str], kill: Callable[..., bool], times: int = 1
+    folder: Path, before: dict[str, str], counts: Counter[str], kill: Callable[..., bool], *, times: int = 1
 ) -> bool:
-    copy = Path(shutil.copytree(root, folder / "copy"))
+    copy = Path(shutil.copytree(folder / "models", folder / "copy"))
     fired = kill(lambda: [publish(copy) for _ in range(times)])
     counts["killed"] += fired
     counts["broken"] += not sound(copy, before)

@@ -126,7 +126,7 @@ class Disk:
         def fsync(handle: int) -> None:
             pause()
             real["fsync"](handle)
-            path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+            path = Path(f"/proc/self/fd/{handle}").readlink()
             if path.is_dir():
                 self._sync_folder(path)
             else:

@@ -8,6 +8,7 @@ import resource
 import shutil
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -140,7 +141,7 @@ class TestPower:
 
         def synced(handle: int) -> None:
             fsync(handle)
-            log.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+            log.append(("fsync", str(Path(f"/proc/self/fd/{handle}").readlink())))
 
         def renamed(source, target) -> None:
             replace(source, target)
@@ -156,7 +157,7 @@ class TestPower:
                 assert log[number - 1] == ("fsync", source)
                 assert log[number + 1] == ("fsync", os.path.dirname(target))  # noqa: PTH120
                 names.append(os.path.relpath(target, registry.root))
-        assert [name.split(os.sep)[0] for name in names] == ["blobs"] * 3 + ["tasks"] * 2
+        assert [Path(name).parts[0] for name in names] == ["blobs"] * 3 + ["tasks"] * 2
         assert names[2].endswith(".json")  # the manifest after what it lists
         assert names[3:] == ["tasks/sst2/versions/3.json", "tasks/sst2/aliases.json"]
 
@@ -204,7 +205,7 @@ class TestTogether:
 
         assert run_all([*(partial(write, n) for n in range(writers)), partial(read, 0), partial(read, 1)]) == [0] * 10
         registry = Registry(root)
-        assert {name: registry.numbers(name) for name in names} == dict.fromkeys(names, list(range(1, 17)))
+        assert {name: registry.numbers(name) for name in names} == {name: list(range(1, 17)) for name in names}
         assert registry.verify() == []
 
     def test_a_writer_that_does_not_end_is_not_waited_for_for_ever(self, registry, monkeypatch):

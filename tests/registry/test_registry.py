@@ -147,8 +147,11 @@ class TestReferences:
 
     @pytest.mark.parametrize(
         "reference",
-        ["", "x", "sst2@", "sst2:", "sst2:0", "sst2:01", "sst2:3", "sst2:-1", "sst2:9999999999", "sst2@none", "SST2"]
-        + ["sst2@sha256:", "sst2@sha256:0123", "sst2@sha256:000000000000", "sst2@latest ", "sst2:1\n", "sst2@latest:1"],
+        [
+            *("", "x", "sst2@", "sst2:", "sst2:0", "sst2:01", "sst2:3", "sst2:-1", "sst2:9999999999", "sst2@none"),
+            *("SST2", "sst2@sha256:", "sst2@sha256:0123", "sst2@sha256:000000000000", "sst2@latest ", "sst2:1\n"),
+            "sst2@latest:1",
+        ],
     )
     def test_there_is_none(self, registry, reference):
         with pytest.raises(UnknownReference) as caught:
