@@ -45,27 +45,7 @@ ADMIN = "a-key-for-this-benchmark-only"
 SEED = 0
 CLOSE = 1e-3
 """How far probabilities may be apart that were computed in different batches."""
-WORDS = [
-    "a",
-    "warm",
-    "funny",
-    "film",
-    "that",
-    "nobody",
-    "should",
-    "miss",
-    "although",
-    "the",
-    "middle",
-    "part",
-    "is",
-    "rather",
-    "long",
-    "and",
-    "dull",
-    "in",
-    "places",
-]
+WORDS = "a warm funny film nobody should miss though its middle is rather long and dull".split()  # noqa: SIM905
 
 
 def texts(count: int) -> list[str]:
@@ -357,21 +337,20 @@ def schemathesis(port: int, registry: Registry, backbone: Backbone, smoke: bool)
     description = st.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
     cases: Counter[str] = Counter()
     failures: list[str] = []
+    limits = settings(
+        max_examples=10 if smoke else 2000, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+
+    def check(case: st.Case) -> None:
+        cases[case.operation.label] += 1
+        case.call_and_validate(checks=[not_a_server_error, response_schema_conformance])
+
     for result in description.get_all_operations():
         operation = result.ok()
         if operation.path.startswith("/admin"):
             continue  # it would publish and remove
-
-        @settings(
-            max_examples=10 if smoke else 2000, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
-        @given(case=operation.as_strategy())
-        def send(case: st.Case, name: str = operation.label) -> None:
-            cases[name] += 1
-            case.call_and_validate(checks=[not_a_server_error, response_schema_conformance])
-
         try:
-            send()
+            limits(given(case=operation.as_strategy())(check))()
         except Exception as error:
             failures.append(f"{operation.label}: {error}"[:2000])
     return {"cases": dict(cases), "failures": failures}

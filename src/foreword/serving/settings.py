@@ -48,6 +48,8 @@ class ServingSettings(BaseModel):
     """Seconds until a request without a limit of its own is given up."""
     receipt: PositiveFloat = 10.0
     """Seconds within which a request must have arrived, head and body."""
+    keep_alive: PositiveInt = 75
+    """Seconds that a connection stays open between requests; longer than proxies keep theirs, which is 60 in nginx."""
     grace: PositiveFloat = 30.0
     """Seconds that requests in flight have to finish once the server is told to stop."""
     notice: float = 0.0
