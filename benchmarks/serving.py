@@ -43,6 +43,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "serving"
 ADMIN = "a-key-for-this-benchmark-only"
 SEED = 0
+PATIENCE = 1000
+"""Milliseconds after which an answer is of no use; the server is told to let half of it wait."""
 CLOSE = 1e-3
 """How far probabilities may be apart that were computed in different batches."""
 WORDS = "a warm funny film nobody should miss though its middle is rather long and dull".split()  # noqa: SIM905
@@ -170,7 +172,7 @@ def overload(port: int, registry: Registry, backbone: Backbone, smoke: bool) -> 
     def body(generator: random.Random) -> dict[str, Any]:
         name = names[min(int(generator.paretovariate(1.0)) - 1, len(names) - 1)]
         inputs = [record(name, generator.choice(sentences))]
-        return {"task": name, "inputs": inputs, "options": {"timeout_ms": 1000}}
+        return {"task": name, "inputs": inputs, "options": {"timeout_ms": PATIENCE}}
 
     async def run() -> dict[str, Any]:
         pool, generator = Pool(port), random.Random(SEED)
@@ -371,7 +373,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="foreword-bench-") as scratch:
         folder = Path(scratch)
         registry = fill(backbone, folder, tasks=10 if given.smoke else 50, versions=3 if given.smoke else 10)
-        with server(registry, given.threads, folder) as port:
+        with server(registry, given.threads, folder, "--max-wait", "0.5") as port:
             for name in given.only.split(","):
                 found = PARTS[name](port, registry, backbone, given.smoke)
                 result = {"part": name, "smoke": given.smoke, **found, "run": about(given.threads)}

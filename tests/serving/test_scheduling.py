@@ -278,6 +278,9 @@ class TestBatcher:
                 batcher.admit(1, time.monotonic() + 1)
             assert 25 <= refused.value.retry_after <= 60  # ten tokens that are being computed, and twenty that wait
             batcher.admit(1, time.monotonic() + 10 * GENEROUS)
+            assert batcher.full is None
+            batcher.max_wait = 20.0
+            assert batcher.full == "time"
             self.gate.set()
             await asyncio.gather(first, second)
             batcher.stop()

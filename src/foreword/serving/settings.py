@@ -28,6 +28,9 @@ class ServingSettings(BaseModel):
     """Most bytes of a request's line and headers."""
     max_queue: PositiveInt = 1024
     """Most inputs that are in the house at once; further ones are refused with 429."""
+    max_wait: PositiveFloat = 10.0
+    """Most seconds of work that may wait; beyond it requests are refused at the door, before their body is read. Set it
+    to what callers have patience for: then an overload costs hardly more than the answers that are given."""
     max_connections: PositiveInt = 4096
     """Most open connections; a backstop, not a queue."""
 

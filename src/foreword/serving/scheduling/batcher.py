@@ -48,6 +48,7 @@ class Batcher:
         waiting: the queue.
         max_queue: most inputs that are in the house at once.
         max_tokens: most tokens that wait at once.
+        max_wait: most seconds of work that may be in the house, for `full`.
         tokenizers: threads for `aside`.
         observe: told of every pass: its works, its seconds, and how long each had waited.
     """
@@ -59,11 +60,12 @@ class Batcher:
         *,
         max_queue: int,
         max_tokens: int,
+        max_wait: float = math.inf,
         tokenizers: int = 2,
         observe: Observer | None = None,
     ) -> None:
         self._run, self._waiting, self._observe = run, waiting, observe
-        self.max_queue, self.max_tokens = max_queue, max_tokens
+        self.max_queue, self.max_tokens, self.max_wait = max_queue, max_tokens, max_wait
         self.inside = 0
         """Inputs that are in the house: being encoded, waiting, or in a pass."""
         self.paces = {False: Pace(), True: Pace()}
@@ -105,9 +107,11 @@ class Batcher:
             return len(self._waiting), sum(self._waiting.tokens.values()), age
 
     @property
-    def full(self) -> bool:
-        """Whether not even one input finds room."""
-        return self.inside >= self.max_queue
+    def full(self) -> str | None:
+        """Why not even one more input finds room, "inputs" or "time"; None if it does."""
+        if self.inside >= self.max_queue:
+            return "inputs"
+        return "time" if self.inside and self._backlog(1) > self.max_wait else None
 
     @property
     def retry_after(self) -> int:
