@@ -178,6 +178,23 @@ class TestReferences:
         with pytest.raises(UnknownReference):
             other.resolve("new")
 
+    def test_also_where_nothing_happened_for_long(self, registry):
+        """Then files are not read again as long as their times stay."""
+        for path in (registry.root / "tasks").glob("*/*"):
+            os.utime(path, (1e9, 1e9))
+        other = Registry(registry.root)
+        listing = other._index["sst2"]
+        assert not other.changed()
+        assert other._index["sst2"] is listing
+        for change in (
+            lambda: registry.set_alias("sst2", "champion", 2),
+            lambda: registry.add(tiny_artifact(), "sst2"),
+            lambda: registry.remove("sst2:1"),
+        ):
+            change()
+            assert other.changed()
+            assert other._index["sst2"].same(registry._index["sst2"])
+
 
 class TestAliases:
     def test_move(self, registry):
