@@ -32,7 +32,7 @@ PIPE = "-"
 
 def predict(
     artifact: Annotated[
-        Path | None, typer.Argument(metavar="[ARTIFACT]", help="An artifact, or the folder of the run that made it.")
+        Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
     ] = None,
     *,
     registry: Annotated[
