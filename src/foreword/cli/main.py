@@ -27,6 +27,7 @@ from foreword.cli import (
     predict,
     quickstart,
     registry,
+    serve,
     train,
     tune,
 )
@@ -78,6 +79,7 @@ for name, command, epilog in (
     ("ablate", ablate.ablate, ablate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),
     ("import", import_.import_, import_.EXAMPLES),
     ("compare", compare.compare, compare.EXAMPLES),
