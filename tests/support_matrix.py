@@ -24,7 +24,7 @@ from foreword.artifacts.tensors import prompt_names
 from foreword.backbones import FAMILIES, Backbone
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.errors import ForewordError
-from foreword.inference.mixed import MixedPredictor
+from foreword.inference.engine import Engine
 from foreword.injection import Injection, Mixture, Prompt
 from foreword.methods import METHODS, Method, single
 from foreword.model import PromptedModel, mix
@@ -292,7 +292,7 @@ def check_padding(case: Case) -> None:
 def check_mixed(case: Case) -> None:
     """Rows that read prompts of different lengths, or none, are what they are alone."""
     if case.settings.attaches or case.settings.tunes_backbone:
-        MixedPredictor(case.model.backbone, {"task": case.artifact})  # which refuses it
+        Engine(case.model.backbone, {"task": case.artifact})  # which refuses it
         raise AssertionError("such a method cannot share a batch, and nobody said so")
     others, own = ([Prompt()] if m.prompt is None else prompts_of(m.prompt()) for m in (case.other, case.model))
     bank = [*others, *own, Prompt()]

@@ -21,10 +21,11 @@ LAYERS = (
     {"tasks"},
     {"model"},
     {"artifacts"},
+    {"registry"},
     {"inference", "exchange"},
     {"training"},
     {"api", "recipes"},
-    {"studies"},
+    {"studies", "serving"},
     {"cli"},
 )
 """Lowest first. A room imports from lower layers and from itself, so those of one layer never meet."""

@@ -241,7 +241,7 @@ def test_fault_10_each_row_reads_the_prompt_it_names_and_unknown_names_are_refus
     assert (first - second).abs().max() > 1e-2
     with pytest.raises(TypeError, match="adapter_names"):
         backbone(ids, torch.ones_like(ids), adapter_names=["a", "b", "a"])
-    predictor = fw.MixedPredictor(backbone, {"one": load_artifact(tiny_artifact("ner"))})
+    predictor = fw.Engine(backbone, {"one": load_artifact(tiny_artifact("ner"))})
     with pytest.raises(ForewordError, match="no task 'two' here; there are: one"):
         predictor.predict([("two", {"text": "x"})])
     with pytest.raises(ValueError, match="row indices"):
@@ -251,7 +251,7 @@ def test_fault_10_each_row_reads_the_prompt_it_names_and_unknown_names_are_refus
 def test_fault_11_a_prompt_may_have_any_name_on_any_kind_of_model():
     """Names are the user's; no method wants one of its own, nor a kind of model."""
     names = ["default", "", "Größe 1/2", "task.with.dots"]
-    predictor = fw.MixedPredictor(tiny_backbone(), {name: load_artifact(tiny_artifact()) for name in names})
+    predictor = fw.Engine(tiny_backbone(), {name: load_artifact(tiny_artifact()) for name in names})
     item = records("classification", labelled=False)[0]
     answers = predictor.predict([(name, item) for name in names])
     assert [answer.pop("task") for answer in answers] == names

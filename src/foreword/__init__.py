@@ -10,7 +10,7 @@ from foreword.errors import ForewordError
 if TYPE_CHECKING:
     from foreword.api import train, train_together
     from foreword.backbones import Backbone, load_backbone
-    from foreword.inference.mixed import MixedPredictor
+    from foreword.inference.engine import Engine
     from foreword.inference.predictor import Predictor, load
     from foreword.methods import (
         IA3,
@@ -60,13 +60,13 @@ __all__ = [
     "BitFit",
     "Classification",
     "Combined",
+    "Engine",
     "FineTuning",
     "ForewordError",
     "Generation",
     "HeadOnly",
     "LayerDeltas",
     "LoRA",
-    "MixedPredictor",
     "Mixing",
     "MixtureOfPrompts",
     "MultiLabel",
@@ -95,7 +95,7 @@ __all__ = [
 _HOMES = {
     "foreword.api": ("train", "train_together"),
     "foreword.backbones": ("Backbone", "load_backbone"),
-    "foreword.inference.mixed": ("MixedPredictor",),
+    "foreword.inference.engine": ("Engine",),
     "foreword.inference.predictor": ("Predictor", "load"),
     "foreword.methods": (
         "Adapter",

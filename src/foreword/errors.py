@@ -3,10 +3,14 @@
     ForewordError
     ├── RecipeError        a recipe or an option is wrong              recipe.invalid
     ├── DataError          a data file, line or field is wrong         data.invalid
+    │   └── TooLongError   a text does not fit and may not be cut      input.too-long
     ├── TaskError          a task does not fit its data or backbone    task.does-not-fit
     ├── BackboneError      a backbone cannot be loaded or used         backbone.unusable
     ├── MethodError        a prompt does not fit the backbone          method.does-not-fit
     ├── ArtifactError      an artifact is damaged or does not fit      artifact.invalid
+    ├── RegistryError      a registry, or a change to it, is wrong     registry.invalid
+    │   └── UnknownReference   names no version of a task              registry.unknown
+    ├── EngineError        one input could not be answered             engine.failed
     ├── CheckpointError    a run cannot be resumed                     checkpoint.invalid
     └── OutputError        an output path cannot be written            output.refused
 
@@ -75,6 +79,12 @@ class DataError(ForewordError):
         super().__init__(f"{text}. {hint}" if hint else text)
 
 
+class TooLongError(DataError):
+    """A text has more tokens than can be read, and whoever sent it does not want it cut."""
+
+    code = "input.too-long"
+
+
 class TaskError(ForewordError):
     """A task's settings do not fit its labels, its texts or the backbone."""
 
@@ -97,6 +107,32 @@ class ArtifactError(ForewordError):
     """An artifact is incomplete, altered, not finite, or belongs to another backbone."""
 
     code = "artifact.invalid"
+
+
+class RegistryError(ForewordError):
+    """A registry is damaged, or what is asked of it cannot be done."""
+
+    code = "registry.invalid"
+
+
+class UnknownReference(RegistryError):  # noqa: N818  what was asked for may well be right, and is not here
+    """A reference names no version; the words are the same for what is absent and what may not be known of.
+
+    Args:
+        reference: as it was given.
+    """
+
+    code = "registry.unknown"
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        super().__init__(f"{reference!r:.80}: no such task or version")
+
+
+class EngineError(ForewordError):
+    """One input of a batch could not be answered, for a reason that is not its form."""
+
+    code = "engine.failed"
 
 
 class CheckpointError(ForewordError):

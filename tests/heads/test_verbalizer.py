@@ -287,7 +287,7 @@ class TestOneBackboneForAll:
             for name in loaded
             for item in [records("ner", labelled=False)[number] if name == "ner" else {"text": TEXTS[number]}]
         ]
-        mixed = fw.MixedPredictor(spoken, loaded).predict(inputs)
+        mixed = fw.Engine(spoken, loaded).predict(inputs)
         for name in ("verbalizer", "learned-verbalizer", "classification"):
             alone = fw.load(folder / name, spoken).predict([item for task, item in inputs if task == name])
             together = [answer for answer in mixed if answer["task"] == name]

@@ -92,7 +92,7 @@ def test_a_mixed_batch_writes_what_each_task_alone_writes(family, tmp_path):
         run.save(tmp_path / name)
     artifacts = {name: load_artifact(tmp_path / name) for name in kinds}
     inputs = [(name, {"source": item["source"], "text": item["source"]}) for item in DATA for name in kinds]
-    mixed = fw.MixedPredictor(writer(family), artifacts).predict(inputs)
+    mixed = fw.Engine(writer(family), artifacts).predict(inputs)
     assert [answer["task"] for answer in mixed] == [name for name, _ in inputs]
     for name in kinds:
         alone = fw.load(tmp_path / name, writer(family)).predict([item for owner, item in inputs if owner == name])

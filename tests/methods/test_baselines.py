@@ -502,11 +502,11 @@ class TestArtifacts:
     def test_they_do_not_share_a_batch(self, method):
         artifacts = {"a": load_artifact(tiny_artifact()), "b": load_artifact(tiny_artifact("classification", method))}
         with pytest.raises(ArtifactError, match=f"b: '{method}' changes the backbone itself"):
-            fw.MixedPredictor(tiny_backbone(), artifacts)
+            fw.Engine(tiny_backbone(), artifacts)
 
     def test_mixed_answers_stop_when_the_backbone_is_changed(self):
         backbone = tiny_backbone()
-        mixed = fw.MixedPredictor(backbone, {"a": load_artifact(tiny_artifact())})
+        mixed = fw.Engine(backbone, {"a": load_artifact(tiny_artifact())})
         item = records("classification", labelled=False)[0]
         mixed.predict([("a", item)])
         fw.load(tiny_artifact("classification", "fine-tuning"), backbone=backbone)

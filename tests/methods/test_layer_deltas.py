@@ -159,7 +159,7 @@ def test_tasks_of_several_methods_answer_one_batch(kinds):
         for items in zip(*(records(task, False) for task in made), strict=True)
         for task, item in zip(made, items, strict=True)
     ]
-    mixed = fw.MixedPredictor(backbone, artifacts).predict(inputs)
+    mixed = fw.Engine(backbone, artifacts).predict(inputs)
     for task, method in made.items():
         single = fw.load(tiny_artifact(task, method), backbone).predict(records(task, labelled=False))
         answers = [answer for answer in mixed if answer["task"] == task]

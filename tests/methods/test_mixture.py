@@ -292,7 +292,7 @@ class TestMixedBatches:
         backbone = tiny_backbone()
         turns = zip_longest(*([(task, item) for item in records(task, labelled=False)] for task in kinds))
         inputs = list(chain.from_iterable(turns))
-        predictor = fw.MixedPredictor(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in kinds.items()})
+        predictor = fw.Engine(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in kinds.items()})
         passes = []
         hook = backbone.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
         mixed = predictor.predict(inputs)
@@ -308,7 +308,7 @@ class TestMixedBatches:
     def test_logits_of_a_row_are_the_same_beside_others(self):
         """Stirred models, so that prompts and weights matter; numbers and not answers are compared."""
         backbone = tiny_backbone()
-        predictor = fw.MixedPredictor(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in KINDS.items()})
+        predictor = fw.Engine(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in KINDS.items()})
         stirred(predictor)
         data = {task: tiny_data(TASKS[task], backbone, 5).rows for task in KINDS}
         owners = [task for _ in range(5) for task in KINDS]
@@ -326,7 +326,7 @@ class TestMixedBatches:
         artifacts = {task: load_artifact(tiny_artifact(task, method)) for task, method in KINDS.items()}
         long = {"question": "Who is it?", "context": "Anna Smith visited London . " * 12}
         item = records("classification", labelled=False)[0]
-        mixed = fw.MixedPredictor(backbone, artifacts).predict([("qa", long), ("classification", item), ("qa", long)])
+        mixed = fw.Engine(backbone, artifacts).predict([("qa", long), ("classification", item), ("qa", long)])
         (alone,) = fw.load(tiny_artifact("qa", KINDS["qa"]), backbone).predict([long])
         assert flat(mixed[0]) == pytest.approx(flat(alone), abs=3e-6)
         assert flat(mixed[2]) == pytest.approx(flat(alone), abs=3e-6)

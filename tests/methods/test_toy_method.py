@@ -67,7 +67,7 @@ def test_a_toy_method_trains_saves_and_answers_in_a_mixed_batch(tmp_path):
     items = records("ner", labelled=False)
     alone = fw.load(tmp_path / "toy", backbone=tiny_backbone()).predict(items)
     deep = load_artifact(tiny_artifact("classification", "ptuning-v2"))
-    mixed = fw.MixedPredictor(tiny_backbone(), {"toy": toy, "deep": deep})
+    mixed = fw.Engine(tiny_backbone(), {"toy": toy, "deep": deep})
     turns = [pair for item in items for pair in (("toy", item), ("deep", {"text": "Anna visited London."}))]
     answers = mixed.predict(turns)
     assert [answer["entities"] for answer in answers[::2]] == [answer["entities"] for answer in alone]

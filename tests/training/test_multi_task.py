@@ -304,7 +304,7 @@ class TestArtifacts:
         inputs = [
             (name, item) for i in range(4) for name in runs for item in records(name[3:], labelled=False)[i : i + 1]
         ]
-        mixed = fw.MixedPredictor(backbone, artifacts).predict(inputs)
+        mixed = fw.Engine(backbone, artifacts).predict(inputs)
         for name in runs:
             alone = fw.load(tmp_path / name, backbone).predict(records(name[3:], labelled=False))
             for one, other in zip((a for a in mixed if a["task"] == name), alone, strict=True):

@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from foreword.errors import OutputError
+
+UNFINISHED = ".tmp"
+"""How the name of a file ends that is being written."""
 
 
 @contextmanager
@@ -41,20 +45,45 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def whole_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Fill a temporary sibling of ``path`` and rename it into place when the block ends well.
+
+    It is on the disk before it has its name, and the name is on the disk before this returns. If the block raises,
+    nothing is left behind, and a file already there stays.
+
+    Args:
+        path: of the file; its folder is there.
+        mode: its permissions; those of any new file if None.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, at once or not at all; what was there is replaced.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -72,6 +101,25 @@ def _swap(new: Path, path: Path) -> None:
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def make_folders(root: Path, *parts: str) -> Path:
+    """A folder below ``root``, made where it is missing, with every step on the disk before the next is made.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = root
+    try:
+        for part in parts:
+            parent, folder = folder, folder / part
+            if folder.is_symlink():
+                raise OutputError(f"{folder}: is a link, and nothing is written through it")
+            folder.mkdir(exist_ok=True)
+            _sync(parent)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+    return folder
 
 
 def _sync(path: Path) -> None:

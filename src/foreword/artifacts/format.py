@@ -13,10 +13,8 @@ never reads an MLP that was already folded away.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from foreword.artifacts.card import model_card
+from foreword.artifacts.files import BACKBONE, SERVED, UNFOLDED, Files, file_entry
 from foreword.artifacts.folders import whole_folder
-from foreword.artifacts.manifest import FORMAT_VERSION, FileEntry, Manifest
+from foreword.artifacts.manifest import MOST_MANIFEST_BYTES, Manifest, manifest_bytes, parse_manifest
+from foreword.artifacts.opening import open_plain
 from foreword.artifacts.tensors import check_fit, prompt_names, read_served, read_tensors, served_names, write_tensors
 from foreword.attachment import Attachment
 from foreword.backbones import Backbone
-from foreword.data.readers.base import parse_json
 from foreword.errors import ArtifactError, MethodError, OutputError, TaskError
 from foreword.heads import Head
 from foreword.injection import Mixture, Prompt
@@ -39,7 +38,6 @@ from foreword.model import PromptedModel
 from foreword.tasks import TASKS, Task
 
 MANIFEST, CARD = "artifact.json", "README.md"
-SERVED, UNFOLDED, BACKBONE = "prompt.safetensors", "unfolded.safetensors", "backbone.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class Artifact:
     """An artifact read back and checked.
 
     Attributes:
-        path: its folder.
+        path: its folder, or the file of a registry that publishes it.
+        files: where its files are.
         manifest: what it says of itself.
         task: with its labels.
         method: with its settings.
@@ -57,6 +56,7 @@ class Artifact:
     """
 
     path: Path
+    files: Files
     manifest: Manifest
     task: Task[Any, Any]
     method: Method
@@ -164,9 +164,9 @@ class Artifact:
         """Their numbers in this artifact."""
         if not self.method.tunes_backbone:
             return {}
-        path = self.path / BACKBONE
-        weights = read_tensors(path)
-        check_fit(weights, self._tuned(backbone), f"{path}: does not fit the backbone")
+        where = self.files.where(BACKBONE)
+        weights = read_tensors(self.files.read(BACKBONE), where)
+        check_fit(weights, self._tuned(backbone), f"{where}: does not fit the backbone")
         return weights
 
     def _attach(self, backbone: Backbone) -> Attachment | None:
@@ -212,11 +212,10 @@ def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, repla
             write_tensors(unfolded, folder / UNFOLDED)
         if model.method.tunes_backbone:
             write_tensors(model.tuned_weights(), folder / BACKBONE)
-        files = {file.name: _file_entry(file) for file in sorted(folder.iterdir())}
+        files = {file.name: file_entry(file) for file in sorted(folder.iterdir())}
         manifest = manifest.model_copy(update={"files": files})
         (folder / CARD).write_text(model_card(manifest), "utf-8")
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        (folder / MANIFEST).write_text(text + "\n", "utf-8")
+        (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
 
 
 def load_artifact(path: str | Path) -> Artifact:
@@ -229,14 +228,30 @@ def load_artifact(path: str | Path) -> Artifact:
         ArtifactError: naming the file or field that is wrong.
     """
     folder = _folder_of(Path(path))
-    manifest = _read_manifest(folder / MANIFEST)
-    task: Task[Any, Any] = _component(TASKS, "task", manifest, folder)
-    method: Method = _component(METHODS, "method", manifest, folder)
-    _check_names(manifest, method, folder)
-    for name, entry in manifest.files.items():
-        _check_file(folder / name, entry)
-    served = read_served(folder / SERVED)
-    return Artifact(folder, manifest, task, method, served.prompt, served.attachment, served.head)
+    with open_plain(folder, MANIFEST) as file:
+        manifest = parse_manifest(file.read(MOST_MANIFEST_BYTES + 1), folder / MANIFEST)
+    return read_artifact(folder, manifest, folder / MANIFEST, Files(folder, manifest.files, lambda name: (name,)))
+
+
+def read_artifact(path: Path, manifest: Manifest, where: Path, files: Files) -> Artifact:
+    """What a manifest describes, checked: the one way in, from a folder and from a registry.
+
+    Args:
+        path: what stands for the artifact in messages.
+        manifest: what it says of itself.
+        where: the file it says that in.
+        files: where the files it lists are.
+
+    Raises:
+        ArtifactError: naming the file or field that is wrong.
+    """
+    task: Task[Any, Any] = _component(TASKS, "task", manifest, where)
+    method: Method = _component(METHODS, "method", manifest, where)
+    _check_names(manifest, method, where)
+    for name in manifest.files.keys() - {SERVED}:
+        files.check(name)
+    served = read_served(files.read(SERVED), files.where(SERVED))
+    return Artifact(path, files, manifest, task, method, served.prompt, served.attachment, served.head)
 
 
 def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:
@@ -247,7 +262,7 @@ def load_unfolded(artifact: Artifact) -> dict[str, Tensor]:
     """
     if not artifact.trains_on:
         raise ArtifactError(f"{artifact.path}: holds no unfolded parameters to train on from")
-    return read_tensors(artifact.path / UNFOLDED)
+    return read_tensors(artifact.files.read(UNFOLDED), artifact.files.where(UNFOLDED))
 
 
 def _folder_of(path: Path) -> Path:
@@ -267,62 +282,25 @@ def _folder_of(path: Path) -> Path:
     raise ArtifactError(f"{path}: not an artifact (no {MANIFEST} in it)")
 
 
-def _read_manifest(path: Path) -> Manifest:
-    _check_inside(path)
-    try:
-        raw = parse_json(path.read_text("utf-8"))
-        version = raw.get("format_version") if isinstance(raw, dict) else None
-        if version != FORMAT_VERSION:
-            raise ArtifactError(f"{path}: format version {version!r}; this Foreword reads version {FORMAT_VERSION}")
-        return Manifest.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error})") from error
-
-
-def _check_names(manifest: Manifest, method: Method, folder: Path) -> None:
+def _check_names(manifest: Manifest, method: Method, where: Path) -> None:
     """Refuse a list of files that is not one of ours, before any of them is looked at."""
     needed = {SERVED, BACKBONE} if method.tunes_backbone else {SERVED}
     for name in manifest.files.keys() - needed - {UNFOLDED}:
-        raise ArtifactError(f"{folder / MANIFEST}: files: {name!r:.60} is no file of such an artifact")
+        raise ArtifactError(f"{where}: files: {name!r:.60} is no file of such an artifact")
     for name in needed - manifest.files.keys():
-        raise ArtifactError(f"{folder / MANIFEST}: files: '{name}' is missing")
+        raise ArtifactError(f"{where}: files: '{name}' is missing")
 
 
-def _check_inside(path: Path) -> None:
-    """Refuse a link: whoever made an artifact has no say in what else of this machine is read."""
-    if path.is_symlink():
-        raise ArtifactError(f"{path}: is a link. Copy the artifact with its links followed (cp -rL)")
-
-
-def _check_file(path: Path, entry: FileEntry) -> None:
-    _check_inside(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: is missing")
-    size = path.stat().st_size
-    if size != entry.bytes:
-        raise ArtifactError(f"{path}: has {size} bytes, its manifest says {entry.bytes}: truncated or replaced")
-    if _file_entry(path).sha256 != entry.sha256:
-        raise ArtifactError(f"{path}: its sha256 is not the one in its manifest: it was altered")
-
-
-def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, folder: Path) -> Any:
+def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, where: Path) -> Any:
     entry = getattr(manifest, part)
     if entry.type not in table:
-        raise ArtifactError(f"{folder / MANIFEST}: {part}.type '{entry.type}' is not one of {', '.join(table)}")
+        raise ArtifactError(f"{where}: {part}.type '{entry.type}' is not one of {', '.join(table)}")
     try:
         return table[entry.type].model_validate(entry.settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{folder / MANIFEST}: {part}.settings.{where}: {first['msg']}") from error
-
-
-def _file_entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        return FileEntry(sha256=file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+        field = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{where}: {part}.settings.{field}: {first['msg']}") from error
 
 
 def backbone_entry(backbone: Backbone) -> dict[str, Any]:

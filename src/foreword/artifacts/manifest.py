@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import version
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+
+from foreword.data.readers.base import parse_json
+from foreword.errors import ArtifactError
 
 FORMAT_VERSION = 1
+MOST_MANIFEST_BYTES = 16 << 20
 
 
 class Part(BaseModel):
@@ -90,8 +96,8 @@ class TrainingEntry(Part):
 class FileEntry(Part):
     """One file of the artifact."""
 
-    sha256: str
-    bytes: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: NonNegativeInt
 
 
 class Manifest(Part):
@@ -128,6 +134,37 @@ class Manifest(Part):
             if not isinstance(value, str if name == "name" else dict):
                 raise ValueError(f"'{name}' is not a {'text' if name == 'name' else 'table'}")  # noqa: TRY004  pydantic's
         return recipe
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """What `artifact.json` holds."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def parse_manifest(content: bytes, where: Path) -> Manifest:
+    """The way back from `manifest_bytes`.
+
+    Args:
+        content: of the file.
+        where: what errors begin with.
+
+    Raises:
+        ArtifactError: naming the field that is wrong.
+    """
+    try:
+        if len(content) > MOST_MANIFEST_BYTES:
+            raise ArtifactError(f"{where}: has more than {MOST_MANIFEST_BYTES} bytes")
+        raw = parse_json(content.decode("utf-8"))
+        found = raw.get("format_version") if isinstance(raw, dict) else None
+        if found != FORMAT_VERSION:
+            raise ArtifactError(f"{where}: format version {found!r}; this Foreword reads version {FORMAT_VERSION}")
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ArtifactError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{where}: cannot be read ({error})") from error
 
 
 def library_versions() -> dict[str, str]:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
+from foreword.artifacts.header import check_header
 from foreword.errors import ArtifactError, OutputError
 from foreword.injection import Anchor, InputPrompt, KeyValue, Mixture, Prefix, Prompt, Site
 
@@ -35,20 +36,39 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file.
+def read_tensors(content: bytes, where: Path) -> dict[str, Tensor]:
+    """All tensors of a file whose header was checked.
+
+    Args:
+        content: of the file.
+        where: what errors begin with.
 
     Raises:
         ArtifactError: damaged, or a number in it is not finite.
     """
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error})") from error
+        tensors = load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{where}: cannot be read ({error})") from error
     for name, tensor in tensors.items():
         if tensor.dtype in _FLOATS and not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{path}: '{name}' holds values that are not finite")
+            raise ArtifactError(f"{where}: '{name}' holds values that are not finite")
     return tensors
+
+
+def read_tensor_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file that no manifest speaks of.
+
+    Raises:
+        ArtifactError: as for `read_tensors`, or its header is not one.
+    """
+    try:
+        with path.open("rb") as file:
+            check_header(file, path.stat().st_size, path)
+            file.seek(0)
+            return read_tensors(file.read(), path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def prompt_names(prompt: Prompt | Mixture | None) -> dict[str, Tensor]:
@@ -92,8 +112,8 @@ def served_names(
     return named | {f"{ATTACHMENT}/{name}": tensor for name, tensor in (attachment or {}).items()}
 
 
-def read_served(path: Path) -> Served:
-    """Head, folded prompt and attachment of a file.
+def read_served(content: bytes, path: Path) -> Served:
+    """Head, folded prompt and attachment of a file whose header was checked.
 
     Raises:
         ArtifactError: damaged, not finite, or a tensor has a name, type or shape that does not belong there.
@@ -103,7 +123,7 @@ def read_served(path: Path) -> Served:
     mixed: dict[str, dict[str, Tensor]] = {}
     log_weights: Tensor | None = None
     rest: dict[str, Tensor] = {}
-    for name, tensor in read_tensors(path).items():
+    for name, tensor in read_tensors(content, path).items():
         match name.split("/"):
             case ["head", inner]:
                 head[inner] = _numbers(tensor, name, path)

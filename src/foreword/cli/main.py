@@ -26,6 +26,7 @@ from foreword.cli import (
     inspect,
     predict,
     quickstart,
+    serve,
     train,
     tune,
 )
@@ -77,6 +78,7 @@ for name, command, epilog in (
     ("ablate", ablate.ablate, ablate.EXAMPLES),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLES),
     ("predict", predict.predict, predict.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
     ("inspect", inspect.inspect, inspect.EXAMPLES),
     ("import", import_.import_, import_.EXAMPLES),
     ("compare", compare.compare, compare.EXAMPLES),

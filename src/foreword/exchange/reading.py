@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreword.artifacts.tensors import read_tensors
+from foreword.artifacts.tensors import read_tensor_file
 from foreword.data.readers.base import parse_json
 from foreword.errors import ArtifactError
 
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ArtifactError: it cannot be read, is no table of tensors, or holds values that are not finite.
     """
     if path.suffix == ".safetensors":
-        return read_tensors(path)
+        return read_tensor_file(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that is no checkpoint surfaces as any of a dozen types

@@ -14,7 +14,7 @@ from foreword.artifacts.format import load_artifact
 from foreword.backbones import Backbone, load_backbone
 from foreword.data.sources import Source
 from foreword.data.synthetic import ExamplePaths, Sizes, write_example_data
-from foreword.inference.mixed import MixedPredictor
+from foreword.inference.engine import Engine
 from foreword.methods import FineTuning, HeadOnly, Method, PTuningV2
 from foreword.studies.report.report import Mark, Shown, write_report
 from foreword.studies.report.results import CurvePoint, Run
@@ -114,7 +114,7 @@ def run_quickstart(folder: Path, tracker: Callable[[str], Tracker]) -> Quickstar
             runs.append(_summary(demo, method, trained, place))
             padding[name] = trained.outcome.padding
     loaded = {name: load_artifact(path) for name, path in artifacts.items()}
-    mixed = MixedPredictor(backbone, loaded)
+    mixed = Engine(backbone, loaded)
     asked = _questions(paths)
     answers = mixed.predict([(name, item) for name, item, _ in asked])
     report = folder / "report.html"

