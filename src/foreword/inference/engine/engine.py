@@ -15,11 +15,12 @@ from foreword.data.records import Record
 from foreword.errors import ArtifactError, BackboneError, EngineError, ForewordError, TaskError
 from foreword.inference.engine.ensembles import check_members, vote_of
 from foreword.inference.engine.forward import Row, read_rows, write_rows
-from foreword.inference.engine.handles import Handle, Held, Member, References, Vote
+from foreword.inference.engine.handles import Handle, Held, Member, Published, References, Vote
 from foreword.inference.engine.jobs import Job, Part, encode_job, record_of
 from foreword.inference.engine.residents import Resident, Residents, Stats
 from foreword.injection import Mixture, Prompt
 from foreword.methods import single
+from foreword.registry import Registry
 from foreword.tasks import WritingTask, Written
 
 
@@ -30,17 +31,22 @@ class Engine:
 
     Args:
         backbone: the frozen model that all artifacts were made for.
-        source: artifacts by name.
+        source: a registry, or artifacts by name.
         budget: bytes of prompts and heads that may stay in memory; None without a limit.
         bf16: whether to compute in bfloat16.
     """
 
     def __init__(
-        self, backbone: Backbone, source: Mapping[str, Artifact], *, budget: int | None = None, bf16: bool = False
+        self,
+        backbone: Backbone,
+        source: Registry | Mapping[str, Artifact],
+        *,
+        budget: int | None = None,
+        bf16: bool = False,
     ) -> None:
         self.backbone, self.source, self.bf16 = backbone, source, bf16
         self._generation = backbone.generation
-        self._references: References = Held(source)
+        self._references: References = Published(source) if isinstance(source, Registry) else Held(source)
         self._residents = Residents(self._ready, budget)
         self._model = backbone.identity.weights[:12]
 
