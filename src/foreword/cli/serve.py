@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from foreword.cli.printing import examples
-from foreword.errors import BackboneError, ForewordError, OutputError, RecipeError
+from foreword.errors import ForewordError, OutputError, RecipeError
 
 EXAMPLES = examples(
     "foreword serve registry --backbone sentence-transformers/all-MiniLM-L6-v2",
@@ -79,7 +79,12 @@ def serve(
     }
     settings = _settings(keys, admin_key_file, import_root, {name: v for name, v in limits.items() if v is not None})
     engine = _engine(
-        registry, backbone, language_model, None if budget is None else size_in_bytes(budget), bf16, threads
+        registry,
+        backbone,
+        language_model=language_model,
+        budget=None if budget is None else size_in_bytes(budget),
+        bf16=bf16,
+        threads=threads,
     )
     _listen(engine, settings, host, port)
 
@@ -119,7 +124,7 @@ def _settings(keys: Path | None, admin: Path | None, imports: Path | None, limit
 
 
 def _engine(
-    registry: Path, backbone: str, language_model: bool, budget: int | None, bf16: bool, threads: int | None
+    registry: Path, backbone: str, *, language_model: bool, budget: int | None, bf16: bool, threads: int | None
 ) -> Any:
     import torch
 
@@ -144,7 +149,7 @@ def _listen(engine: Any, settings: Any, host: str, port: int) -> None:
     try:
         sock = listening_socket(host, port)
     except OSError as error:
-        raise BackboneError(
+        raise ForewordError(
             f"cannot listen at {host}:{port} ({error.strerror or error}). Choose another --port"
         ) from error
     where = sock.getsockname()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreword.artifacts.opening import entries
 from foreword.errors import ArtifactError, RegistryError
-from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, versions_of
+from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, parse_version, versions_of
 from foreword.registry.references import Reference, is_alias, is_name
 from foreword.registry.sealed import read_sealed
 
-_VERSION_FILE = re.compile(rf"([1-9][0-9]{{0,8}})({re.escape(LIVE)}|{re.escape(REMOVED)})")
 _LOOKS = 3
 """How often a task is looked at while someone removes versions of it."""
 
@@ -38,16 +36,6 @@ class Listing:
     def same(self, other: Listing) -> bool:
         """Whether both tell of the same versions and aliases."""
         return (self.live, self.removed, self.stamp) == (other.live, other.removed, other.stamp)
-
-    def alias(self, alias: str) -> int | None:
-        """The number that an alias stands for.
-
-        Raises:
-            RegistryError: the file of aliases is damaged.
-        """
-        if isinstance(self.aliases, RegistryError):
-            raise self.aliases
-        return self.aliases.get(alias)
 
 
 Index = Mapping[str, Listing]
@@ -103,11 +91,22 @@ def find(listing: Listing, wanted: Reference, digests: Mapping[int, str]) -> int
         RegistryError: the file of aliases is needed and damaged.
     """
     if wanted.alias is not None:
-        number = listing.alias(wanted.alias)
+        number = sound_aliases(listing).get(wanted.alias)
         return number if number in listing.live else None
     if wanted.number is not None:
         return wanted.number if wanted.number in listing.live else None
     return max((n for n, digest in digests.items() if digest.startswith(wanted.digest or "")), default=None)
+
+
+def sound_aliases(listing: Listing) -> Mapping[str, int]:
+    """What the aliases of a task stand for.
+
+    Raises:
+        RegistryError: their file is damaged.
+    """
+    if isinstance(listing.aliases, RegistryError):
+        raise listing.aliases
+    return listing.aliases
 
 
 def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
@@ -139,7 +138,7 @@ def _numbers(root: Path, name: str) -> Iterator[tuple[int, str]]:
     """Numbers of versions and the kind of their file; a removal that just happened hides the live one."""
     try:
         with entries(root, *versions_of(name)) as found:
-            files = [_VERSION_FILE.fullmatch(e.name) for e in found if e.is_file(follow_symlinks=False)]
+            files = [parse_version(e.name) for e in found if e.is_file(follow_symlinks=False)]
     except ArtifactError:
         return  # killed before its first version was there
-    yield from sorted((int(f[1]), f[2]) for f in files if f is not None)
+    yield from sorted(f for f in files if f is not None)

@@ -21,7 +21,7 @@ from foreword.serving import schemas
 from foreword.serving.catalogue import Catalogue
 from foreword.serving.front import Front, problem_response
 from foreword.serving.metrics import Metrics
-from foreword.serving.problems import Problem
+from foreword.serving.problems import Problem, failed
 from foreword.serving.readiness import keep_testing
 from foreword.serving.routes import admin, completions, health, page, predict, tasks
 from foreword.serving.scheduling import Batcher, Waiting
@@ -74,6 +74,7 @@ def create_app(engine: Engine, settings: ServingSettings | None = None) -> FastA
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _failed)
     return app
 
 
@@ -148,6 +149,12 @@ async def _poll(service: Service) -> None:
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_response(error, request_id_of(request))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody expected; the front logs it."""
+    del error
+    return problem_response(failed(), request_id_of(request))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ MOST_TASKS = 100
 """Tasks with a label of their own; all further ones count as `OTHER`."""
 OTHER, NONE = "other", "none"
 
+_RESULT = ("task", "code")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384)
@@ -30,28 +31,24 @@ class Metrics:
 
     def __init__(self, now: Gauges) -> None:
         self.registry = CollectorRegistry()
-        kept = {"registry": self.registry, "namespace": "foreword"}
-        self.requests = Counter("requests", "Requests answered", ("route", "status"), **kept)
-        self.request_seconds = Histogram(
-            "request_seconds", "Seconds from head to answer", ("route",), buckets=_SECONDS, **kept
-        )
+        kept = self.registry
+        self.requests = Counter("foreword_requests", "Requests answered", ("route", "status"), registry=kept)
+        self.request_seconds = _seconds("request_seconds", "Seconds from head to answer", kept, ("route",))
         self._inputs = Counter(
-            "inputs", "Results told, by task and code ('ok' or an error's)", ("task", "code"), **kept
+            "foreword_inputs", "Results told; the code is 'ok' or an error's", _RESULT, registry=kept
         )
-        self.rejected = Counter("rejected", "Requests refused because too much waits", ("reason",), **kept)
-        self.unwanted = Counter(
-            "unwanted", "Inputs never computed, because nobody waited any more", ("reason",), **kept
-        )
-        self.slow_clients = Counter("slow_clients", "Connections cut because a request did not arrive", **kept)
-        self.changes = Counter("registry_changes", "Times the registry was found changed", **kept)
-        self.queue_seconds = Histogram("queue_seconds", "Seconds an input waited", buckets=_SECONDS, **kept)
-        self.forward_seconds = Histogram("forward_seconds", "Seconds of a pass", buckets=_SECONDS, **kept)
-        self.batch_rows = Histogram("batch_rows", "Rows of a pass", buckets=_SIZES, **kept)
-        self.batch_tasks = Histogram("batch_tasks", "Tasks in a pass", buckets=_SIZES, **kept)
-        self.batch_tokens = Histogram("batch_tokens", "Tokens of a pass, without padding", buckets=_TOKENS, **kept)
-        self.tokens = Counter("tokens", "Tokens computed", **kept)
-        self.padded_tokens = Counter("padded_tokens", "Tokens computed, padding included", **kept)
-        self.ready = Gauge("ready", "Whether the server is ready", **kept)
+        self.rejected = Counter("foreword_rejected", "Requests refused as too much waits", ("reason",), registry=kept)
+        self.unwanted = Counter("foreword_unwanted", "Inputs given up, never computed", ("reason",), registry=kept)
+        self.slow_clients = Counter("foreword_slow_clients", "Connections cut, no request arrived", registry=kept)
+        self.changes = Counter("foreword_registry_changes", "Times the registry was found changed", registry=kept)
+        self.queue_seconds = _seconds("queue_seconds", "Seconds an input waited", kept)
+        self.forward_seconds = _seconds("forward_seconds", "Seconds of a pass", kept)
+        self.batch_rows = _sizes("batch_rows", "Rows of a pass", kept, _SIZES)
+        self.batch_tasks = _sizes("batch_tasks", "Tasks in a pass", kept, _SIZES)
+        self.batch_tokens = _sizes("batch_tokens", "Tokens of a pass, without padding", kept, _TOKENS)
+        self.tokens = Counter("foreword_tokens", "Tokens computed", registry=kept)
+        self.padded_tokens = Counter("foreword_padded_tokens", "Tokens computed, padding included", registry=kept)
+        self.ready = Gauge("foreword_ready", "Whether the server is ready", registry=kept)
         self.registry.register(_Asked(now))
         self._tasks: set[str] = set()
 
@@ -80,6 +77,14 @@ class Metrics:
         self.padded_tokens.inc(rows * max(work.job.longest for work in works))
         for wait in waits:
             self.queue_seconds.observe(wait)
+
+
+def _seconds(name: str, told: str, kept: CollectorRegistry, labels: Sequence[str] = ()) -> Histogram:
+    return Histogram(f"foreword_{name}", told, labels, buckets=_SECONDS, registry=kept)
+
+
+def _sizes(name: str, told: str, kept: CollectorRegistry, buckets: Sequence[float]) -> Histogram:
+    return Histogram(f"foreword_{name}", told, buckets=buckets, registry=kept)
 
 
 class _Asked(Collector):

@@ -100,19 +100,26 @@ def problem_of(error: Exception, fields: Mapping[str, bool]) -> Problem:
     match error:
         case Problem():
             return error
-        case TooLongError():
-            return Problem("input.too-long", "The task cannot read all of it. Shorten it, or let it be cut (truncate)")
         case DataError():
-            return Problem(
-                "input.invalid", f"The task cannot read this. {_wanted(fields)}", field=_known(error, fields)
-            )
+            return _unreadable(error, fields)
         case UnknownReference():
             return unknown_task()
         case ArtifactError() | RegistryError():
             return Problem("task.damaged", "Its files are damaged or do not fit the model. Others are not affected")
         case ForewordError() if not isinstance(error, EngineError):
             return Problem("input.invalid", f"The task cannot answer this. {_wanted(fields)}")
+    return failed()
+
+
+def failed() -> Problem:
+    """What is our fault."""
     return Problem("internal", "Something failed that should not. The log has it under this request's id")
+
+
+def _unreadable(error: DataError, fields: Mapping[str, bool]) -> Problem:
+    if isinstance(error, TooLongError):
+        return Problem("input.too-long", "The task cannot read all of it. Shorten it, or let it be cut (truncate)")
+    return Problem("input.invalid", f"The task cannot read this. {_wanted(fields)}", field=_known(error, fields))
 
 
 def _known(error: DataError, fields: Mapping[str, bool]) -> str | None:

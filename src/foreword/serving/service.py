@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from foreword.inference.engine import Engine
-from foreword.inference.engine.jobs import Job
 from foreword.registry import Registry
 from foreword.serving.catalogue import Catalogue
 from foreword.serving.keys import ANYBODY, Caller
@@ -31,7 +30,7 @@ class Service:
     registry: Registry
     settings: ServingSettings
     catalogue: Catalogue
-    batcher: Batcher[Job]
+    batcher: Batcher
     metrics: Metrics
     draining: bool = False
     ready: bool = False

@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from foreword.errors import ForewordError
 from foreword.serving.scheduling.pace import Pace
 from foreword.serving.scheduling.waiting import Waiting
 from foreword.serving.scheduling.work import Expired, Group, Job, Outcome, Work
 
-JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
 
 Answers = Sequence[dict[str, Any] | ForewordError]
@@ -39,7 +38,7 @@ class Busy(Exception):  # noqa: N818  not an error: nothing failed
         self.reason, self.retry_after = reason, retry_after
 
 
-class Batcher(Generic[JobT]):
+class Batcher:
     """Admission, queue and forward thread. All methods are for the thread of the event loop.
 
     Args:
@@ -53,7 +52,7 @@ class Batcher(Generic[JobT]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[JobT]], Answers],
+        run: Callable[[Sequence[Any]], Answers],
         waiting: Waiting,
         *,
         max_queue: int,
@@ -128,7 +127,7 @@ class Batcher(Generic[JobT]):
         """Run what takes time, such as encoding, off the event loop and off the forward thread."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, call)
 
-    def submit(self, jobs: Sequence[JobT], deadline: float) -> tuple[Group, list[Work]]:
+    def submit(self, jobs: Sequence[Job], deadline: float) -> tuple[Group, list[Work]]:
         """Put the jobs of one request into the queue, all or none.
 
         Raises:
@@ -192,7 +191,7 @@ class Batcher(Generic[JobT]):
             ]
         )
 
-    def _answers(self, jobs: Sequence[JobT]) -> list[dict[str, Any] | Exception]:
+    def _answers(self, jobs: Sequence[Job]) -> list[dict[str, Any] | Exception]:
         """One pass; if it fails as a whole, the halves of it apart, down to the input at fault."""
         try:
             return list(self._run(jobs))
