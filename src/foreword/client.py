@@ -234,7 +234,8 @@ class Client:
             candidates: list so many of the best answers too, for tasks that rank them.
 
         Raises:
-            ServerError: the request as a whole failed. What is wrong with single inputs is in the results.
+            ServerError: the request as a whole failed, or none of its inputs has an answer. Where only some have none,
+                that is in the results.
         """
         several = [inputs] if isinstance(inputs, str | Mapping) else list(inputs)
         asked = {

@@ -234,9 +234,9 @@ class TestAnswers:
     def test_several_tasks_are_asked_of_one_text_at_once(self, playground: Playground, registry: Registry):
         playground.choose("ner", "classification", "evil").fill(text="Peter was in London").ask()
         assert playground.asked == [
-            {"tasks": ["ner", "classification", "evil"], "inputs": [{"text": "Peter was in London"}]}
+            {"tasks": ["classification", "ner", "evil"], "inputs": [{"text": "Peter was in London"}]}
         ]
-        assert playground.texts(".card h3") == ["ner", "classification", "evil"]
+        assert playground.texts(".card h3") == ["classification", "ner", "evil"]
         assert playground.texts(".card .big")[0] == alone(registry, "classification", {"text": "Peter was in London"})["label"]
 
     def test_tasks_that_read_other_fields_are_asked_in_the_same_request(self, playground: Playground):

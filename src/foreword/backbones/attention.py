@@ -127,9 +127,10 @@ class PrefixCall:
         return hidden
 
     def side_by_side(self, hidden: Tensor) -> Tensor:
-        """What was kept of every layer and, last, ``hidden``, for all rows: ``(B, S, (N + 1) D)``. Nothing is kept from here on.
+        """What was kept of every layer and, last, ``hidden``, for all rows of the batch: ``(B, S, (N + 1) D)``.
 
-        All but the last are normalized without weights, since some families leave it to the very end.
+        Nothing is kept from here on. All but the last are normalized without weights, since some families leave it to
+        the very end.
         """
         assert self.kept is not None
         states = [nn.functional.layer_norm(self.kept[layer], hidden.shape[-1:]) for layer in sorted(self.kept)]

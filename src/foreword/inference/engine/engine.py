@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.records import Record
-from foreword.errors import ForewordError, TaskError
+from foreword.errors import BackboneError, ForewordError, TaskError
 from foreword.inference.engine.answers import answer_of, told
 from foreword.inference.engine.ensembles import check_members
+from foreword.inference.engine.forward import Row, read_rows, write_rows
 from foreword.inference.engine.handles import Handle, Held, Published, References, Vote
-from foreword.inference.engine.jobs import Job
+from foreword.inference.engine.jobs import Job, encode_job
 from foreword.inference.engine.loading import Loader
-from foreword.inference.engine.residents import Residents
+from foreword.inference.engine.residents import Residents, Stats
+from foreword.inference.engine.streaming import in_batches, in_blocks
 from foreword.registry import Registry
+from foreword.tasks import WritingTask, Written
 
 
 class Engine:
@@ -123,19 +129,26 @@ class Engine:
             Per job its answer, or why there is none. What spoils one job never spoils another: after an exception,
             such as too little memory, the jobs are tried again in halves.
         """
+        if self.backbone.generation != self._generation:
+            changed = BackboneError(
+                f"{self.backbone.name}: its weights were changed by another model since this engine was made on it. "
+                "Load a backbone of its own for each model that tunes one"
+            )
+            return [changed] * len(jobs)
         if not jobs:
             return []
         try:
-            self._check_weights()
             logits, texts = self._forward(jobs)
         except Exception as error:
-            if len(jobs) > 1:
-                if self.backbone.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                half = len(jobs) // 2
-                return self.run(jobs[:half]) + self.run(jobs[half:])
-            return [told(jobs[0], error)]
-        return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
+            if len(jobs) == 1:
+                return [told(jobs[0], error)]
+        else:
+            return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
+        # Outside of the handler, whose traceback would hold on to the tensors of the pass that failed.
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(jobs) // 2
+        return self.run(jobs[:half]) + self.run(jobs[half:])
 
     def predict(self, inputs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Answer ``(reference, record)`` pairs, in order, in as few passes as there is room for.
@@ -167,3 +180,61 @@ class Engine:
             ForewordError: whatever else is wrong with an input.
         """
         return self._answered(((record.text(field), record) for record in records), candidates=candidates)
+
+    def _answered(self, inputs: Iterable[tuple[str, Record]], *, candidates: int = 0) -> Iterator[dict[str, Any]]:
+        """Answers with the names of their tasks, and the versions where there are some."""
+        handles: dict[str, Handle] = {}
+
+        def job(number: int, reference: str, record: Record) -> Job:
+            if reference not in handles:
+                handles[reference] = self.resolve(reference)
+            return self._encode(handles[reference], record, number=number, candidates=candidates)
+
+        jobs = (job(number, *one) for number, one in enumerate(inputs))
+        for block in in_blocks(jobs, self._budget):
+            answers = in_batches(self.run, block, self._batch_size, self.backbone.device)
+            for one, answer in zip(block, answers, strict=True):
+                self.notes.update(one.notes)
+                if isinstance(answer, ForewordError):
+                    raise answer
+                version = {} if one.handle.version is None else {"version": one.handle.version}
+                yield {"task": one.handle.task, **version, **answer}
+            del block  # and with it what its jobs hold, before more is loaded
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `predict` and `stream` had to do so far to make inputs fit, in words."""
+        return [f"{count} inputs {note}" for note, count in self.notes.items()]
+
+    def stats(self) -> Stats:
+        """What is in memory, and how often something had to be read."""
+        return self._residents.stats()
+
+    def resident(self, handle: Handle) -> bool:
+        """Whether all of it is in memory."""
+        return all(self._residents.has(member) for member in handle.members)
+
+    def _encode(
+        self, handle: Handle, record: Record, *, number: int, truncate: bool = True, candidates: int = 0
+    ) -> Job:
+        residents = tuple(self._residents.get(member) for member in handle.members)
+        return encode_job(
+            handle, residents, record, self.backbone, number=number, truncate=truncate, candidates=candidates
+        )
+
+    @torch.inference_mode()
+    def _forward(self, jobs: Sequence[Job]) -> tuple[list[list[list[Tensor]]], list[list[Written | None]]]:
+        """Per job and part, the logits of its rows, none where the answer is written; and what is written."""
+        self.backbone.eval()
+        parts = [part for job in jobs for part in job.parts]
+        reads = [not isinstance(part.resident.task, WritingTask) for part in parts]
+        rows = [Row(row, part.resident) for part, read in zip(parts, reads, strict=True) if read for row in part.rows]
+        given = [Row(part.rows[0], part.resident) for part, read in zip(parts, reads, strict=True) if not read]
+        device = self.backbone.device.type
+        with torch.autocast(device, dtype=torch.bfloat16) if self.bf16 else nullcontext():
+            logits, texts = iter(read_rows(self.backbone, rows)), iter(write_rows(self.backbone, given))
+        numbers = iter([list(islice(logits, len(part.rows) * read)) for part, read in zip(parts, reads, strict=True)])
+        words = iter([None if read else next(texts) for read in reads])
+        return [list(islice(numbers, len(job.parts))) for job in jobs], [
+            list(islice(words, len(job.parts))) for job in jobs
+        ]
