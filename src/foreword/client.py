@@ -1,8 +1,8 @@
 """A client for `foreword serve`: plain HTTP, no model, no torch.
 
-    with Client("http://localhost:8000") as client:
-        for answer in client.predict(["Where is my parcel?"], task="tickets").answers:
-            print(answer.value["label"], answer.reference)
+with Client("http://localhost:8000") as client:
+    for answer in client.predict(["Where is my parcel?"], task="tickets").answers:
+        print(answer.value["label"], answer.reference)
 """
 
 from __future__ import annotations
@@ -326,13 +326,14 @@ def _read(response: httpx.Response) -> Any:
 
 
 def _error(problem: Mapping[str, Any], status: int | None = None) -> ServerError:
-    title, detail = problem.get("title", "the server refused"), problem.get("detail", "")
+    field = problem.get("field")
+    parts = [problem.get("title", "The server refused"), field and f"field '{field}'", problem.get("detail")]
     return ServerError(
-        f"{title}: {detail}" if detail else title,
+        ": ".join(part for part in parts if part),
         code=problem.get("code", ServerError.code),
         status=problem.get("status", status),
         request_id=problem.get("request_id"),
-        field=problem.get("field"),
+        field=field,
     )
 
 
