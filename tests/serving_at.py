@@ -115,9 +115,9 @@ def served(registry: Registry, backbone: Backbone | None = None, **settings: Any
             assert not thread.is_alive()
 
 
-def wait_until(happened: Any) -> None:
+def wait_until(happened: Any, seconds: float = GENEROUS) -> None:
     """Wait for something that will happen."""
-    until = time.monotonic() + GENEROUS
+    until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until, "it never happened"
         time.sleep(0.01)

@@ -10,11 +10,13 @@ from pathlib import Path
 from foreword.artifacts.opening import entries
 from foreword.errors import ArtifactError, RegistryError
 from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, parse_version, versions_of
-from foreword.registry.references import Reference, is_alias, is_name
+from foreword.registry.references import LATEST, Reference, is_alias, is_name
 from foreword.registry.sealed import read_sealed
 
 _LOOKS = 3
 """How often a task is looked at while someone removes versions of it."""
+
+_HINT = f"Say anew what '{LATEST}' stands for, and then the other aliases"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def list_task(root: Path, name: str, before: Listing | None = None) -> Listing:
         if isinstance(aliases, RegistryError) or set(aliases.values()) <= set(live):
             break
         before = None
+    if stamp is None and (removed or len(live) > 1):
+        aliases = RegistryError(f"{root.joinpath(TASKS, name, ALIASES)}: is missing. {_HINT}")
+    elif not isinstance(aliases, RegistryError) and live and LATEST not in aliases:
+        aliases = {**aliases, LATEST: live[-1]}  # its publisher was killed before it could say so
     return Listing(live, removed, aliases, stamp)
 
 
@@ -118,12 +124,12 @@ def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
     try:
         said = read_sealed(root, *place)
     except RegistryError as error:
-        return error
+        return RegistryError(f"{error}. {_HINT}")
     match said:
         case {"name": str(its_name), "aliases": dict(aliases)} if its_name == name:
             if all(is_alias(alias) and type(number) is int for alias, number in aliases.items()):
                 return aliases
-    return RegistryError(f"{where}: is not the file of aliases of '{name}'")
+    return RegistryError(f"{where}: is not the file of aliases of '{name}'. {_HINT}")
 
 
 def _stamp(root: Path, name: str) -> tuple[int, ...] | None:

@@ -140,7 +140,7 @@ class Registry:
         return self._version(name, number)
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
-        """Let an alias stand for a version from now on.
+        """Let an alias stand for a version from now on. Where the file of aliases is damaged, `latest` begins a new one.
 
         Raises:
             RegistryError: the alias is no word for one.
@@ -152,7 +152,8 @@ class Registry:
             listing = list_task(self.root, name)
             if number not in listing.live:
                 raise UnknownReference(f"{name}:{number}")
-            write_aliases(self.root, name, {**sound_aliases(listing), alias: number})
+            damaged = isinstance(listing.aliases, RegistryError) and alias == LATEST
+            write_aliases(self.root, name, {**({} if damaged else sound_aliases(listing)), alias: number})
         self.changed()
 
     def remove_alias(self, name: str, alias: str) -> None:
@@ -205,7 +206,7 @@ class Registry:
                 numbers = () if number is None else (number,)
             if not numbers:
                 raise UnknownReference(reference)
-            remove_versions(self.root, wanted.name, listing, numbers)
+            remove_versions(self.root, wanted.name, listing, numbers, every=every)
         self.changed()
         return [f"{wanted.name}:{number}" for number in numbers]
 

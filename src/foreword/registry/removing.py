@@ -32,24 +32,28 @@ class Collected(NamedTuple):
     bytes: int
 
 
-def remove_versions(root: Path, name: str, listing: Listing, numbers: Sequence[int]) -> None:
+def remove_versions(root: Path, name: str, listing: Listing, numbers: Sequence[int], *, every: bool) -> None:
     """Take versions of a task back: first their aliases, then they themselves. The lock is held.
 
+    Args:
+        root: of the registry.
+        name: of the task.
+        listing: its versions.
+        numbers: of those to remove.
+        every: whether the aliases go as well, whatever they stand for.
+
     Raises:
-        RegistryError: an alias other than `latest` stands for one of them, and others stay.
+        RegistryError: an alias other than `latest` stands for one of them.
     """
-    left = [number for number in listing.live if number not in numbers]
-    aliases: dict[str, int] = {}
-    if left:
-        aliases = dict(sound_aliases(listing))
-        called = sorted(a for a, number in aliases.items() if number in numbers and a != LATEST)
-        if called:
+    aliases = {} if every else dict(sound_aliases(listing))
+    for alias, number in sorted(aliases.items()):
+        if number in numbers and alias != LATEST:
             raise RegistryError(
-                f"'{name}@{called[0]}' stands for {name}:{aliases[called[0]]}. Let it stand for another version "
-                "first, or remove the alias"
+                f"'{name}@{alias}' stands for {name}:{number}. Let it stand for another version first, or remove the alias"
             )
-        if aliases.get(LATEST) not in left:
-            aliases[LATEST] = max(left)
+    left = [number for number in listing.live if number not in numbers]
+    if aliases.get(LATEST) not in left:
+        aliases = {**aliases, LATEST: max(left)} if left else {}
     write_aliases(root, name, aliases)
     for number in numbers:
         rename_file(root.joinpath(*version_file(name, number)), f"{number}{REMOVED}")
