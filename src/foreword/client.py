@@ -184,9 +184,14 @@ class Client:
         key: the API key, where it wants one.
         timeout: seconds until a request is given up, waiting for a busy server among them.
         attempts: how often a busy server is asked, the first time among them.
+
+    Raises:
+        ValueError: url is no address, or attempts is less than 1.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 30.0, attempts: int = 3) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"url: expected an address such as 'http://localhost:8000', found '{url}'")
         if attempts < 1:
             raise ValueError("attempts must be at least 1")
         self._timeout, self._attempts = timeout, attempts

@@ -253,6 +253,8 @@ def test_it_is_closed_when_left():
         client.tasks()
     with pytest.raises(ValueError, match="attempts"):
         Client("http://localhost:1", attempts=0)
+    with pytest.raises(ValueError, match="http://localhost:8000"):
+        Client("localhost:8000")
 
 
 def test_it_goes_without_torch():
