@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "foreword"
 
 LAYERS = (
     {"errors", "injection"},
-    {"attachment"},
+    {"attachment", "client"},
     {"data"},
     {"metrics"},  # count what `data.examples` describes
     {"methods", "backbones", "heads"},

@@ -21,6 +21,7 @@ NAMES = [
     "Backbone",
     "BitFit",
     "Classification",
+    "Client",
     "Combined",
     "Engine",
     "FineTuning",

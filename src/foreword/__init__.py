@@ -10,6 +10,7 @@ from foreword.errors import ForewordError
 if TYPE_CHECKING:
     from foreword.api import train, train_together
     from foreword.backbones import Backbone, load_backbone
+    from foreword.client import Client
     from foreword.inference.engine import Engine
     from foreword.inference.predictor import Predictor, load
     from foreword.methods import (
@@ -59,6 +60,7 @@ __all__ = [
     "Backbone",
     "BitFit",
     "Classification",
+    "Client",
     "Combined",
     "Engine",
     "FineTuning",
@@ -95,6 +97,7 @@ __all__ = [
 _HOMES = {
     "foreword.api": ("train", "train_together"),
     "foreword.backbones": ("Backbone", "load_backbone"),
+    "foreword.client": ("Client",),
     "foreword.inference.engine": ("Engine",),
     "foreword.inference.predictor": ("Predictor", "load"),
     "foreword.methods": (

@@ -12,7 +12,8 @@
     │   └── UnknownReference   names no version of a task              registry.unknown
     ├── EngineError        one input of a batch was not answered       engine.failed
     ├── CheckpointError    a run cannot be resumed                     checkpoint.invalid
-    └── OutputError        an output path cannot be written            output.refused
+    ├── OutputError        an output path cannot be written            output.refused
+    └── ServerError        a server refused, or gave no answer         server.failed, or the server's own code
 
 Each class has a stable ``code``. The command line prints the message on one line and
 exits with status 2; nothing here is caught and ignored inside the library.
@@ -145,3 +146,29 @@ class OutputError(ForewordError):
     """An output folder or file exists and is not ours to replace, or cannot be written."""
 
     code = "output.refused"
+
+
+class ServerError(ForewordError):
+    """A server refused a request or an input, or gave no answer.
+
+    Args:
+        message: what went wrong, in the server's words where it has any.
+        code: the server's stable code, such as "task.unknown"; "server.unreachable" if there was no answer at all.
+        status: of HTTP.
+        request_id: what the server's log calls the request.
+        field: the part of the request it is about.
+    """
+
+    code = "server.failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = code,
+        status: int | None = None,
+        request_id: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        self.code, self.status, self.request_id, self.field = code, status, request_id, field
+        super().__init__(message)

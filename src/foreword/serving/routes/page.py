@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+
+from foreword.serving.playground import page
 
 routes = APIRouter()
 
@@ -13,4 +13,5 @@ routes = APIRouter()
 @routes.get("/", include_in_schema=False)
 def playground() -> HTMLResponse:
     """The page."""
-    return HTMLResponse(files("foreword.serving").joinpath("playground/index.html").read_text("utf-8"))
+    html, policy = page()
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
