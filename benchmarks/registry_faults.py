@@ -154,20 +154,20 @@ def crowd(folder: Path) -> dict[str, Any]:
         for turn in range(each):
             registry.add(artifacts[(number + turn) % len(artifacts)], f"task{(number + turn) % 3}", aliases=["best"])
 
+    seen: dict[str, int] = {}
+    registry = Registry(root, create=True)
+
     def read() -> None:
-        registry = Registry(root, create=True)
-        seen: dict[str, int] = {}
-        while sum(registry.aliases(name).get("best", 0) for name in registry.names()) < writers * each:
-            registry.changed()
-            for name in registry.names():
-                numbers = registry.numbers(name)
-                for number in numbers[seen.get(name, 0) :]:
-                    registry.open(registry.resolve(f"{name}:{number}"))
-                seen[name] = len(numbers)
+        registry.changed()
+        for name in registry.names():
+            numbers = registry.numbers(name)
+            for number in numbers[seen.get(name, 0) :]:
+                registry.open(registry.resolve(f"{name}:{number}"))
+            seen[name] = len(numbers)
 
     began = time.perf_counter()
-    codes = run_all([*(partial(write, n) for n in range(writers)), *[read] * 4])
-    registry = Registry(root)
+    codes = run_all([partial(write, number) for number in range(writers)], [read] * 4)
+    registry.changed()
     numbers = {name: registry.numbers(name) for name in registry.names()}
     return {
         "versions": sum(map(len, numbers.values())),

@@ -69,8 +69,6 @@ def look(root: Path, before: Index) -> dict[str, Listing]:
         with entries(root, TASKS) as found:
             names = sorted(e.name for e in found if is_name(e.name) and e.is_dir(follow_symlinks=False))
     except ArtifactError as error:
-        if not os.path.lexists(root / TASKS):
-            return {}  # nothing was published yet
         raise RegistryError(str(error)) from error
     return {name: list_task(root, name, before.get(name)) for name in names}
 
