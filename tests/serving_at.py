@@ -94,9 +94,11 @@ class Served:
 
 
 @contextmanager
-def served(registry: Registry, backbone: Backbone | None = None, **settings: Any) -> Iterator[Served]:
+def served(
+    registry: Registry, backbone: Backbone | None = None, *, bf16: bool = False, **settings: Any
+) -> Iterator[Served]:
     """A real uvicorn in a thread."""
-    engine = Gated(backbone or tiny_backbone(), registry)
+    engine = Gated(backbone or tiny_backbone(), registry, bf16=bf16)
     app = create_app(engine, ServingSettings(**settings))
     server = make_server(app)
     sock = listening_socket("127.0.0.1", 0)

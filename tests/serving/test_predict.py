@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import foreword as fw
 from foreword.registry import Registry
+from foreword.serving.catalogue import Catalogue
 from foreword.serving.readiness import alike
-from serving_at import Served
+from serving_at import Served, served
 
 TEXT = "Anna Smith visited London."
 QUESTION = {"question": "Where was Anna?", "context": "Anna was in London with Peter."}
@@ -130,6 +131,22 @@ def test_health_readiness_docs_and_the_page(server: Served):
     assert server.client.get("/docs").status_code == 200
     page = server.client.get("/")
     assert page.headers["content-type"].startswith("text/html")
+
+
+def test_ready_in_half_precision_and_without_a_task_that_cannot_be_tested(registry: Registry, monkeypatch):
+    """Answers of two batches are not the same to three places there; and one odd task is not all of them."""
+    describe = Catalogue.describe
+
+    def odd(self, digest, task):
+        if digest == registry.resolve("colour").digest:
+            raise ValueError("nobody expected this")
+        return describe(self, digest, task)
+
+    monkeypatch.setattr(Catalogue, "describe", odd)
+    with served(registry, bf16=True) as one:
+        said = one.client.get("/readyz").json()
+    assert said["ready"]
+    assert said["tested"] in set(registry.names()) - {"colour"}
 
 
 def test_a_request_keeps_the_id_it_brings_if_it_is_one(server: Served):
