@@ -64,13 +64,12 @@ def killed(folder: Path) -> dict[str, Any]:
     root, chance = fresh(folder), random.Random(SEED)
     before = contents(root)
     counts: Counter[str] = Counter()
-    last = next(
-        step for step in range(1, 1000) if not _killed_once(folder, root, before, counts, partial(killed_at, step))
-    )
+    steps = 1
+    while _killed_once(folder, before, counts, partial(killed_at, steps)):
+        steps += 1
     for _ in range(100):
-        wait = chance.uniform(0.0, 0.15)
-        _killed_once(folder, root, before, counts, partial(killed_after, wait), times=100)
-    return {"steps": last - 1, **counts}
+        _killed_once(folder, before, counts, partial(killed_after, chance.uniform(0.0, 0.15)), times=100)
+    return {"steps": steps - 1, **counts}
 
 
 def _killed_once(
