@@ -94,9 +94,9 @@ class Served:
 
 
 @contextmanager
-def served(registry: Registry, **settings: Any) -> Iterator[Served]:
+def served(registry: Registry, backbone: Backbone | None = None, **settings: Any) -> Iterator[Served]:
     """A real uvicorn in a thread."""
-    engine = Gated(tiny_backbone(), registry)
+    engine = Gated(backbone or tiny_backbone(), registry)
     app = create_app(engine, ServingSettings(**settings))
     server = make_server(app)
     sock = listening_socket("127.0.0.1", 0)
@@ -115,9 +115,9 @@ def served(registry: Registry, **settings: Any) -> Iterator[Served]:
             assert not thread.is_alive()
 
 
-def wait_until(happened: Any) -> None:
+def wait_until(happened: Any, seconds: float = GENEROUS) -> None:
     """Wait for something that will happen."""
-    until = time.monotonic() + GENEROUS
+    until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until, "it never happened"
         time.sleep(0.01)

@@ -292,7 +292,8 @@ def check_padding(case: Case) -> None:
 def check_mixed(case: Case) -> None:
     """Rows that read prompts of different lengths, or none, are what they are alone."""
     if case.settings.attaches or case.settings.tunes_backbone:
-        Engine(case.model.backbone, {"task": case.artifact})  # which refuses it
+        engine = Engine(case.model.backbone, {"task": case.artifact})
+        engine.load(engine.resolve("task"))  # which refuses it
         raise AssertionError("such a method cannot share a batch, and nobody said so")
     others, own = ([Prompt()] if m.prompt is None else prompts_of(m.prompt()) for m in (case.other, case.model))
     bank = [*others, *own, Prompt()]

@@ -242,7 +242,7 @@ def test_fault_10_each_row_reads_the_prompt_it_names_and_unknown_names_are_refus
     with pytest.raises(TypeError, match="adapter_names"):
         backbone(ids, torch.ones_like(ids), adapter_names=["a", "b", "a"])
     predictor = fw.Engine(backbone, {"one": load_artifact(tiny_artifact("ner"))})
-    with pytest.raises(ForewordError, match="no task 'two' here; there are: one"):
+    with pytest.raises(ForewordError, match="'two': no such task or version"):
         predictor.predict([("two", {"text": "x"})])
     with pytest.raises(ValueError, match="row indices"):
         backbone(ids, torch.ones_like(ids), None, Injection(bank))

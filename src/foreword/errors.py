@@ -10,7 +10,7 @@
     ├── ArtifactError      an artifact is damaged or does not fit      artifact.invalid
     ├── RegistryError      a registry, or a change to it, is wrong     registry.invalid
     │   └── UnknownReference   names no version of a task              registry.unknown
-    ├── EngineError        one input could not be answered             engine.failed
+    ├── EngineError        one input of a batch was not answered       engine.failed
     ├── CheckpointError    a run cannot be resumed                     checkpoint.invalid
     └── OutputError        an output path cannot be written            output.refused
 

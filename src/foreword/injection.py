@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -200,6 +201,8 @@ class Injection:
 
     bank: Sequence[Prompt]
     rows: Tensor | None = None
+    _seen: dict[tuple[int, ...], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What of prompts of certain lengths is visible: the same at all layers, so it is found once."""
 
     def __post_init__(self) -> None:
         if any(isinstance(prompt, Mixture) for prompt in self.bank):
@@ -232,7 +235,7 @@ class Injection:
         rows = self._rows(blank.device)
         keys = _stack_padded([blank if pair is None else pair.key for pair in pairs], max(lengths))
         values = _stack_padded([blank if pair is None else pair.value for pair in pairs], max(lengths))
-        visible = _visible(lengths, blank.device)[rows] if min(lengths) < max(lengths) else None
+        visible = self._visible(lengths, rows) if min(lengths) < max(lengths) else None
         gate, gated = _gates(pairs)
         return SitePrefix(
             keys[rows],
@@ -270,6 +273,16 @@ class Injection:
         """One whole number per row, ``(B or 1,)`` int64, read from its prompt."""
         return torch.tensor([read(prompt) for prompt in self.bank], device=device)[self._rows(device)]
 
+    def selected(self, rows: Tensor) -> Injection:
+        """The injection of some rows of the batch, by their numbers ``(A,)``."""
+        return self if self.rows is None else Injection(self.bank, self._rows(rows.device)[rows])
+
+    def _visible(self, lengths: Sequence[int], rows: Tensor) -> Tensor:
+        key = tuple(lengths)
+        if key not in self._seen:
+            self._seen[key] = _visible(lengths, rows.device)[rows]
+        return self._seen[key]
+
     def _rows(self, device: torch.device) -> Tensor:
         if self.rows is not None:
             return self.rows.to(device)
@@ -301,6 +314,10 @@ def _visible(lengths: Sequence[int], device: torch.device) -> Tensor:
 
 
 def _stack_padded(tensors: Sequence[Tensor], length: int) -> Tensor:
-    """Stack ``(..., p_k, X)`` tensors into ``(K, ..., length, X)``, zeros behind the shorter ones."""
-    padded = [torch.nn.functional.pad(t, (0, 0, 0, length - t.shape[-2])) for t in tensors]
-    return torch.stack(padded)
+    """Stack ``(..., p_k, X)`` tensors into ``(K, ..., length, X)``, zeros behind the shorter ones.
+
+    Neighbours of one length are stacked before they are padded, for a bank may be long.
+    """
+    runs = [list(run) for _, run in groupby(tensors, key=lambda tensor: tensor.shape[-2])]
+    padded = [torch.nn.functional.pad(torch.stack(run), (0, 0, 0, length - run[0].shape[-2])) for run in runs]
+    return padded[0] if len(padded) == 1 else torch.cat(padded)

@@ -325,7 +325,7 @@ class TestFit:
         change_tensors(artifact, change)
         unfit(artifact, says)
         with pytest.raises(ArtifactError, match="its prompt: "):
-            fw.Engine(tiny_backbone(), {"one": load_artifact(artifact)})
+            fw.Engine(tiny_backbone(), {"one": load_artifact(artifact)}).predict([("one", {"text": "x"})])
 
     def test_a_prompt_where_the_method_has_none(self, tmp_path):
         artifact = copied(tmp_path, method="head-only")

@@ -163,3 +163,20 @@ def test_marks_are_padded_with_zeros_and_missing_where_no_row_has_any():
     assert batch.marks.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
     assert collate(rows, [1, 2], 0).marks is None
     assert batch.to(batch.marks.device).marks is not None
+
+
+@given(
+    items=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 6)), max_size=40),
+    batch_size=st.integers(1, 20),
+    most_tokens=st.integers(1, 300),
+)
+def test_sorted_batches_of_items_with_several_rows_keep_both_limits(items, batch_size, most_tokens):
+    lengths, rows = [length for length, _ in items], [count for _, count in items]
+    batches = list(sorted_batches(lengths, batch_size, most_tokens=most_tokens, rows=rows))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(items)))
+    for batch in batches:
+        taken = sum(rows[i] for i in batch)
+        assert len(batch) == 1 or (taken <= batch_size and taken * max(lengths[i] for i in batch) <= most_tokens)
+    for batch, following in zip(batches, batches[1:], strict=False):  # none is smaller than it must be
+        taken = sum(rows[i] for i in batch) + rows[following[0]]
+        assert taken > batch_size or taken * lengths[following[0]] > most_tokens

@@ -113,9 +113,9 @@ class TestInputs:
     def test_a_text_in_which_there_is_no_word(self):
         (answer,) = predictor_of("ner").predict([{"text": "\u200b"}])
         assert answer["entities"] == []
-        (mixed,) = fw.Engine(
-            tiny_backbone(), {"ner": load_artifact(tiny_artifact("ner", "ptuning-v2"))}
-        ).predict([("ner", {"text": "\u200b"})])
+        (mixed,) = fw.Engine(tiny_backbone(), {"ner": load_artifact(tiny_artifact("ner", "ptuning-v2"))}).predict(
+            [("ner", {"text": "\u200b"})]
+        )
         assert mixed == {"task": "ner", **answer}
 
     def test_what_had_to_be_cut_is_told(self):

@@ -502,7 +502,7 @@ class TestArtifacts:
     def test_they_do_not_share_a_batch(self, method):
         artifacts = {"a": load_artifact(tiny_artifact()), "b": load_artifact(tiny_artifact("classification", method))}
         with pytest.raises(ArtifactError, match=f"b: '{method}' changes the backbone itself"):
-            fw.Engine(tiny_backbone(), artifacts)
+            fw.Engine(tiny_backbone(), artifacts).predict([("b", {"text": "x"})])
 
     def test_mixed_answers_stop_when_the_backbone_is_changed(self):
         backbone = tiny_backbone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from foreword.data.batching import IGNORED
 from foreword.data.records import Record
 from foreword.errors import ArtifactError, MethodError, RecipeError
 from foreword.exchange import export_prompt
+from foreword.inference.engine.forward import Row, read_rows
 from foreword.injection import Injection, Mixture, Prompt
 from foreword.methods import METHODS, Blueprint, FoldedPrompt, average, fold, stack
 from foreword.model import PromptedModel, head_logits, mix
@@ -292,10 +294,10 @@ class TestMixedBatches:
         backbone = tiny_backbone()
         turns = zip_longest(*([(task, item) for item in records(task, labelled=False)] for task in kinds))
         inputs = list(chain.from_iterable(turns))
-        predictor = fw.Engine(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in kinds.items()})
+        engine = fw.Engine(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in kinds.items()})
         passes = []
         hook = backbone.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
-        mixed = predictor.predict(inputs)
+        mixed = engine.predict(inputs)
         hook.remove()
         assert passes == [sum(4 * {"mixture": 3, "mixture-of-prefixes": 2}.get(m, 1) for m in kinds.values())]
         assert [answer["task"] for answer in mixed] == [task for task, _ in inputs]
@@ -308,17 +310,20 @@ class TestMixedBatches:
     def test_logits_of_a_row_are_the_same_beside_others(self):
         """Stirred models, so that prompts and weights matter; numbers and not answers are compared."""
         backbone = tiny_backbone()
-        predictor = fw.Engine(backbone, {t: load_artifact(tiny_artifact(t, m)) for t, m in KINDS.items()})
-        stirred(predictor)
+        generator = torch.Generator().manual_seed(3)
+        engine = fw.Engine(backbone, {t: stirred(tiny_artifact(t, m), generator) for t, m in KINDS.items()})
         data = {task: tiny_data(TASKS[task], backbone, 5).rows for task in KINDS}
-        owners = [task for _ in range(5) for task in KINDS]
-        rows = [data[task][number] for number in range(5) for task in KINDS]
+        residents = {
+            task: engine.encode(engine.resolve(task), records(task, labelled=False)[0]).parts[0].resident
+            for task in KINDS
+        }
+        rows = [Row(data[task][number], residents[task]) for number in range(5) for task in KINDS]
         with torch.inference_mode():
-            together = predictor._logits(rows, owners)
-            for row, owner, logits in zip(rows, owners, together, strict=True):
-                (alone,) = predictor._logits([row], [owner])
+            together = read_rows(backbone, rows)
+            for row, logits in zip(rows, together, strict=True):
+                (alone,) = read_rows(backbone, [row])
                 torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
-            other = predictor._logits([data["classification"][0]] * 2, ["classification", "classification"])
+            other = read_rows(backbone, [Row(data["classification"][0], residents["classification"])] * 2)
         assert torch.equal(*other)
 
     def test_windows_of_a_text_stay_together(self):
@@ -332,18 +337,17 @@ class TestMixedBatches:
         assert flat(mixed[2]) == pytest.approx(flat(alone), abs=3e-6)
 
 
-def stirred(predictor) -> None:
-    """Other numbers in the bank and in the weights, large enough to see."""
-    generator = torch.Generator().manual_seed(3)
+def stirred(path, generator):
+    """An artifact with other numbers in its prompt and its weights, large enough to see."""
+    artifact = load_artifact(path)
 
     def stir(tensor):
-        return tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.5)
+        return tensor + torch.randn(tensor.shape, generator=generator) * 0.5
 
-    for prompt in predictor._bank:
-        prompt.map(stir)
-    for prompt in predictor._prompts.values():
-        if isinstance(prompt, Mixture):
-            prompt.log_weights.copy_(stir(prompt.log_weights).log_softmax(0))
+    prompt = artifact.prompt.map(stir)
+    if isinstance(prompt, Mixture):
+        prompt = Mixture(prompt.prompts, prompt.log_weights.log_softmax(0))
+    return replace(artifact, prompt=prompt)
 
 
 def flat(answer) -> dict[str, object]:

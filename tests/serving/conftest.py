@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 from foreword.registry import Registry
 from serving_at import Served, fill, served
 

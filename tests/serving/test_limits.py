@@ -96,6 +96,7 @@ class TestBodies:
         assert "canary" not in response.text
 
 
+KNOWN = {"colour", "shape", "ner", "qa"}
 HOSTILE = st.one_of(
     st.sampled_from(
         [
@@ -106,7 +107,7 @@ HOSTILE = st.one_of(
             "colour\\..\\x",
             "colour\x00",
             "COLOUR",
-            "colоur",
+            "col\u043eur",
             "\u202ecolour",
             "con",
             "colour.",
@@ -141,8 +142,8 @@ def test_hostile_names_are_unknown_and_open_nothing(server: Served, name: str):
     if response.status_code != 200:
         assert response.status_code in (404, 422), response.text
         assert response.json()["code"] in ("task.unknown", "request.malformed")
-    outside = [path for path in opened if not path.startswith(str(server.engine.source.root))]
-    assert [path for path in outside if "passwd" in path or "colour" in path] == []
+    # The registry opens below open folders, a name at a time; what a stranger sent is none of them.
+    assert [path for path in opened if ".." in path or "passwd" in path or (path == name and name not in KNOWN)] == []
 
 
 @given(HOSTILE)
@@ -204,7 +205,7 @@ class TestKeys:
             assert response.headers["www-authenticate"] == "Bearer"
         assert closed.predict(task="colour", inputs=[TEXT]).status_code == 401
 
-    @pytest.mark.parametrize("sent", ["Bearer wrong", "Bearer ", "Basic eDp5", KEYS["all"], f"Bearer {ADMIN}"])
+    @pytest.mark.parametrize("sent", ["Bearer wrong", "Bearer", "Basic eDp5", KEYS["all"], f"Bearer {ADMIN}"])
     def test_a_wrong_key_opens_nothing(self, closed: Served, sent: str):
         response = closed.client.get("/v1/tasks", headers={"authorization": sent})
         assert (response.status_code, response.json()["code"]) == (403, "auth.forbidden")
@@ -286,7 +287,7 @@ class TestNothingLeaks:
         loggers = [logging.getLogger(name) for name in ("foreword", "uvicorn")]
         for logger in loggers:
             logger.addHandler(handler)
-            monkeypatch.setattr(logger, "level", logging.DEBUG)
+            logger.setLevel(logging.DEBUG)
         canary = self.CANARY
         bodies = [
             {"task": canary, "inputs": [canary]},
@@ -322,6 +323,7 @@ class TestNothingLeaks:
         finally:
             for logger in loggers:
                 logger.removeHandler(handler)
+                logger.setLevel(logging.NOTSET)
         for response in responses:
             assert response.status_code >= 400
             assert canary not in response.text

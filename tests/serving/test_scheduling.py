@@ -226,8 +226,8 @@ class TestBatcher:
             self.gate.clear()
             first = asyncio.create_task(self.ask(batcher, [Size("first")]))
             await asyncio.to_thread(self.began.wait, GENEROUS)
-            group, works = batcher.submit([Size("late")], time.monotonic() + 0.01)
-            unwanted, gone = batcher.submit([Size("unwanted")], time.monotonic() + GENEROUS)
+            group, _ = batcher.submit([Size("late")], time.monotonic() + 0.01)
+            _, gone = batcher.submit([Size("unwanted")], time.monotonic() + GENEROUS)
             assert batcher.withdraw(gone) == 1
             await asyncio.sleep(0.02)
             self.gate.set()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
 
+from foreword.artifacts.folders import make_folders, whole_file
 from foreword.artifacts.header import check_header
-from foreword.artifacts.manifest import FileEntry
+from foreword.artifacts.manifest import FileEntry, Manifest
 from foreword.artifacts.opening import open_plain
 from foreword.errors import ArtifactError
 
@@ -24,6 +25,8 @@ SERVED, UNFOLDED, BACKBONE = "prompt.safetensors", "unfolded.safetensors", "back
 MOST_BYTES = {SERVED: 512 << 20, UNFOLDED: 4 << 30, BACKBONE: 64 << 30}
 """What a file may have. Prompts take megabytes; those of the largest language models, and LoRA, some hundred. What is
 trained and then folded away, and a tuned backbone, take more."""
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,36 @@ class Files:
         if size != entry.bytes:
             raise ArtifactError(f"{where}: has {size} bytes, its manifest says {entry.bytes}: truncated or replaced")
         raise ArtifactError(f"{where}: has {size} bytes, and such a file of an artifact at most {most}")
+
+
+def side_by_side(folder: Path, manifest: Manifest) -> Files:
+    """The files of an artifact that has a folder of its own."""
+    return Files(folder, manifest.files, lambda name: (name,))
+
+
+def copy_file(source: Files, target: Files, name: str, *, mode: int | None = None) -> None:
+    """Copy a file that both list, whole or not at all; what is there and is sound already stays.
+
+    Args:
+        source, target: from where to where.
+        name: of the file.
+        mode: permissions of the copy; those of any new file if None.
+
+    Raises:
+        ArtifactError: the file is not the one that its manifest lists.
+        OutputError: the place cannot be written.
+    """
+    with suppress(ArtifactError):
+        target.check(name)
+        return
+    make_folders(target.root, *target.place(name)[:-1])
+    found = sha256()
+    with source.open(name) as file, whole_file(target.where(name), mode=mode) as copy:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            copy.write(chunk)
+        if found.hexdigest() != source.entries[name].sha256:
+            raise ArtifactError(f"{source.where(name)}: its sha256 is not the one in its manifest: it was altered")
 
 
 def file_entry(path: Path) -> FileEntry:

@@ -103,6 +103,20 @@ def _swap(new: Path, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def rename_file(path: Path, name: str) -> None:
+    """Give a file another name in its folder; the time of its last change is now.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    try:
+        os.utime(path)
+        path.rename(path.with_name(name))
+        _sync(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be renamed ({error.strerror})") from error
+
+
 def make_folders(root: Path, *parts: str) -> Path:
     """A folder below ``root``, made where it is missing, with every step on the disk before the next is made.
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from foreword.artifacts.card import model_card
-from foreword.artifacts.files import BACKBONE, SERVED, UNFOLDED, Files, file_entry
+from foreword.artifacts.files import BACKBONE, SERVED, UNFOLDED, Files, file_entry, side_by_side
 from foreword.artifacts.folders import whole_folder
 from foreword.artifacts.manifest import MOST_MANIFEST_BYTES, Manifest, manifest_bytes, parse_manifest
 from foreword.artifacts.opening import open_plain
@@ -214,8 +214,13 @@ def save_artifact(path: Path, model: PromptedModel, manifest: Manifest, *, repla
             write_tensors(model.tuned_weights(), folder / BACKBONE)
         files = {file.name: file_entry(file) for file in sorted(folder.iterdir())}
         manifest = manifest.model_copy(update={"files": files})
-        (folder / CARD).write_text(model_card(manifest), "utf-8")
-        (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
+        write_words(folder, manifest)
+
+
+def write_words(folder: Path, manifest: Manifest) -> None:
+    """Write what an artifact has beside its numbers: manifest and model card."""
+    (folder / CARD).write_text(model_card(manifest), "utf-8")
+    (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
 
 
 def load_artifact(path: str | Path) -> Artifact:
@@ -230,7 +235,7 @@ def load_artifact(path: str | Path) -> Artifact:
     folder = _folder_of(Path(path))
     with open_plain(folder, MANIFEST) as file:
         manifest = parse_manifest(file.read(MOST_MANIFEST_BYTES + 1), folder / MANIFEST)
-    return read_artifact(folder, manifest, folder / MANIFEST, Files(folder, manifest.files, lambda name: (name,)))
+    return read_artifact(folder, manifest, folder / MANIFEST, side_by_side(folder, manifest))
 
 
 def read_artifact(path: Path, manifest: Manifest, where: Path, files: Files) -> Artifact:

@@ -51,6 +51,23 @@ def entries(root: Path, *parts: str) -> Iterator[Iterator[os.DirEntry[str]]]:
         os.close(handle)
 
 
+def below(root: Path, *parts: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Everything below a folder that is no folder, at any depth: its path in parts, and whether it is a plain file.
+
+    A link is such a thing itself, whatever it leads to. Where there is no folder, nothing is below it.
+    """
+    try:
+        with entries(root, *parts) as found:
+            seen = [(e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in found]
+    except ArtifactError:
+        return
+    for name, folder, plain in sorted(seen):
+        if folder:
+            yield from below(root, *parts, name)
+        else:
+            yield (*parts, name), plain
+
+
 def _open(root: Path, parts: Sequence[str], last: int) -> int:
     """A handle on what lies at the end of a path, the last part of which is opened with the flag ``last`` besides."""
     place = root

@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from foreword.attachment import active_again
+from foreword.backbones.branching import Branching
 from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, SiteShape
 
 NAME = "foreword"
@@ -43,6 +44,7 @@ class PrefixCall:
         past: positions that a generation's cache holds, before the first one that asks.
         recompute: whether layers that a family runs itself keep no activations for the backward pass.
         keep: whether to keep what every layer of the first stack is given.
+        branching: which rows of the batch share layers of the first stack, if some do.
 
     Attributes:
         kept: number of a layer -> hidden states ``(B, S, D)`` it was given; None where nothing is kept.
@@ -59,14 +61,16 @@ class PrefixCall:
         past: int = 0,
         recompute: bool = False,
         keep: bool = False,
+        branching: Branching | None = None,
     ) -> None:
         self.kept: dict[int, Tensor] | None = {} if keep else None
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
         self.slots, self.sources, self.past, self.recompute = slots, sources, past, recompute
+        self.branching, self._all, self._level = branching, (injection, slots, sources), -1
         self._turns: Counter[nn.Module] = Counter()
-        self._masks: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
+        self._masks: dict[int, tuple[Tensor, Tensor | None, Tensor]] = {}
 
     def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> SitePrefix | None:
         """What the attention ``module`` reads before its keys, in the turn it is having.
@@ -95,6 +99,22 @@ class PrefixCall:
         sites = self.sites[module]
         return sites[0] if len(sites) == 1 else sites[self._turns[module] % len(sites)]
 
+    def branched(self, layer: int, *given: Any) -> tuple[Any, ...]:
+        """What a layer is given, for the rows that run from it on; prompts and places are theirs from here on."""
+        if self.branching is None:
+            return given
+        level = self.branching.level(layer)
+        if level != self._level:
+            self._level, rows = level, self.branching.rows[level]
+            injection, *places = self._all
+            self.injection = injection and injection.selected(rows)
+            self.slots, self.sources = (None if place is None else place[rows] for place in places)
+        return tuple(self.branching.grown(one, level) for one in given)
+
+    def whole(self, hidden: Tensor) -> Tensor:
+        """Hidden states of the rows that run, for all rows of the batch: ``(B, S, D)``."""
+        return hidden if self.branching is None else self.branching.whole(hidden)
+
     def entering(self, hidden: Tensor, layer: int) -> Tensor:
         """What a layer is given, ``(B, S, D)``, with the deltas of the input prompts added at their places."""
         delta = None if self.injection is None or self.slots is None else self.injection.deltas(layer)
@@ -107,14 +127,15 @@ class PrefixCall:
         return hidden
 
     def side_by_side(self, hidden: Tensor) -> Tensor:
-        """What was kept of every layer and, last, ``hidden``: ``(B, S, (N + 1) D)``. Nothing is kept from here on.
+        """What was kept of every layer and, last, ``hidden``, for all rows of the batch: ``(B, S, (N + 1) D)``.
 
-        All but the last are normalized without weights, since some families leave it to the very end.
+        Nothing is kept from here on. All but the last are normalized without weights, since some families leave it to
+        the very end.
         """
         assert self.kept is not None
         states = [nn.functional.layer_norm(self.kept[layer], hidden.shape[-1:]) for layer in sorted(self.kept)]
         self.kept = None  # layers that are computed again in the backward pass have nothing to tell
-        return torch.cat([state.to(hidden.dtype) for state in states] + [hidden], dim=-1)
+        return torch.cat([self.whole(state.to(hidden.dtype)) for state in [*states, hidden]], dim=-1)
 
     def through(self, layer: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
         """What ``layer`` makes of ``hidden``; made a second time in the backward pass where that is asked for."""
@@ -139,12 +160,12 @@ class PrefixCall:
 
         The layers of one pass share mask and prompt lengths, so the result is made once.
         """
-        key = (prefix.key.shape[2], prefix.visible is None)
-        known = self._masks.get(key)
-        if known is not None and known[0] is mask and prefix.visible is None:
-            return known[1]
-        extended = extend_mask(mask, prefix.key.shape[2], prefix.visible)
-        self._masks[key] = (mask, extended)
+        length, visible = prefix.key.shape[2], prefix.visible
+        known = self._masks.get(length)
+        if known is not None and known[0] is mask and known[1] is visible:
+            return known[2]
+        extended = extend_mask(mask, length, visible)
+        self._masks[length] = (mask, visible, extended)
         return extended
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from foreword.attachment import active_again
 from foreword.backbones.attention import PrefixCall, Probe
+from foreword.backbones.branching import find_branching
 from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out
 from foreword.backbones.families import FAMILIES
@@ -228,6 +229,7 @@ class Backbone(Speaker):
         injection: Injection | None = None,
         *,
         every_layer: bool = False,
+        share: bool = False,
     ) -> Tensor:
         """Hidden states of the last layer, for the text positions only.
 
@@ -241,6 +243,8 @@ class Backbone(Speaker):
                 input prompt are in segment 0.
             injection: prompts of the batch, or None for the bare model.
             every_layer: whether to give those of the embeddings and of every layer, side by side.
+            share: whether rows with the same text run once as far as their prompts let them, where the family can;
+                the result is the same within rounding. For inference.
 
         Returns:
             ``(B, T, D)``, or ``(B, T, (N + 1) D)`` of every layer, the last one at the end.
@@ -248,7 +252,9 @@ class Backbone(Speaker):
         Raises:
             BackboneError: text and prompt have more positions than the model, or it cannot read such a prompt.
         """
-        hidden, layout = self.states(input_ids, attention_mask, token_type_ids, injection, every_layer=every_layer)
+        hidden, layout = self.states(
+            input_ids, attention_mask, token_type_ids, injection, every_layer=every_layer, share=share
+        )
         if layout is None:
             return hidden
         if self.kind == "decoder" and layout.unread(attention_mask):
@@ -266,6 +272,7 @@ class Backbone(Speaker):
         injection: Injection | None = None,
         *,
         every_layer: bool = False,
+        share: bool = False,
     ) -> tuple[Tensor, Layout | None]:
         """What `forward` takes the text from: hidden states of text and prompt, and where both stand.
 
@@ -287,9 +294,15 @@ class Backbone(Speaker):
             inputs |= positions(self, inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
-        call = self.prefix_call(injection, slots=slots, sources=sources, keep=every_layer)
+        branching = None
+        if share and injection is not None and FAMILIES[self.family].branches:
+            texts = [input_ids, attention_mask, *([] if token_type_ids is None else [token_type_ids])]
+            branching = find_branching(texts, injection, self.depth, next(iter(self.sites)).stack)
+        call = self.prefix_call(injection, slots=slots, sources=sources, keep=every_layer, branching=branching)
+        if branching is not None:
+            inputs = {name: value[branching.rows[0]] if len(value) > 1 else value for name, value in inputs.items()}
         hidden = FAMILIES[self.family].run(self.trunk, inputs, call)
-        return call.side_by_side(hidden) if every_layer else hidden, layout
+        return call.side_by_side(hidden) if every_layer else call.whole(hidden), layout
 
     def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
         """Hidden states of the last layer of a model that reads images, for the class token and every patch.

@@ -120,7 +120,9 @@ def relative_positions(encoder: Any, hidden: Tensor, span: int) -> Relative | No
 def run_layer(layer: Any, number: int, hidden: Tensor, shared: Pass) -> Tensor:
     """One layer from what it is given, ``(B, T, D)`` without deltas; computed again where that is asked for."""
     call = shared.call
-    return call.through(detoured(layer, partial(_layer, layer, shared)), call.entering(hidden, number))
+    hidden, mask = call.branched(number, hidden, shared.mask)
+    compute = detoured(layer, partial(_layer, layer, shared._replace(mask=mask)))
+    return call.through(compute, call.entering(hidden, number))
 
 
 def _layer(layer: Any, shared: Pass, hidden: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ class Family:
         first_position: the number of the first position, where positions are numbers in a table.
         options: keywords for `AutoModel.from_pretrained`.
         run: hidden states from a model, its inputs and a call.
+        branches: whether rows may share layers (`foreword.backbones.branching`), which ``run`` must not look at.
         recomputes: whether ``run`` does gradient checkpointing, instead of the model.
         transform, project: from the language model and hidden states ``(..., D)`` to what its output
             embeddings read, and from there to logits ``(..., V)``; None where there is no such head.
@@ -94,6 +95,7 @@ class Family:
     first_position: Callable[[Any], int] = _first
     options: tuple[tuple[str, Any], ...] = ()
     run: Run = run_interface
+    branches: bool = True
     recomputes: bool = False
     transform: Vocabulary | None = None
     project: Vocabulary | None = None
@@ -256,7 +258,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "bart": Family("BART", kind="encoder-decoder", transform=_unchanged, project=_bart_project),
     # Attention in CLIP's text tower is causal, so the last token is the one that has read the text.
-    "clip_text_model": Family("CLIP's text tower", kind="decoder"),
+    "clip_text_model": Family("CLIP's text tower", kind="decoder", branches=False),
     "clip_vision_model": Family("CLIP's vision tower", kind="image", positions=_patches),
     "vit": Family("ViT", kind="image", positions=_patches, options=_NO_POOLER),
 }

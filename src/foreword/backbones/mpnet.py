@@ -26,7 +26,8 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
         mask = mask.bool()[:, None, None, :].expand(-1, 1, hidden.shape[1], -1)  # (B, 1, T, T)
     bias = model.encoder.compute_position_bias(hidden[:1])  # (1, H, T, T)
     for number, layer in enumerate(model.encoder.layer):
-        compute = detoured(layer, partial(_layer, layer, mask, bias, call))
+        hidden, seen = call.branched(number, hidden, mask)
+        compute = detoured(layer, partial(_layer, layer, seen, bias, call))
         hidden = call.through(compute, call.entering(hidden, number))
     return hidden
 

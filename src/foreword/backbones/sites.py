@@ -55,7 +55,7 @@ def find_sites(run: Run, stack: Callable[[Found], str]) -> Sites:
 
 
 def watch_layers(model: nn.Module, sites: Sites) -> None:
-    """Let every layer tell the call what it is given, which then adds the deltas of an input prompt.
+    """Let every layer tell the call what it is given, which then adds the deltas of an input prompt, or more rows.
 
     Deltas come with the call, as prefixes do; without them nothing is added. Only the first stack has
     input prompts and is read by heads, so only its layers are watched.
@@ -107,10 +107,13 @@ def _enter(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
     def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         del layer
         call: PrefixCall | None = kwargs.get(KEYWORD)
-        if call is None or (call.slots is None and call.kept is None):
+        if call is None or (call.slots is None and call.kept is None and call.branching is None):
             return None
+        number = call.coming_site(attention).layer
+        args = call.branched(number, *args)
+        kwargs = dict(zip(kwargs, call.branched(number, *kwargs.values()), strict=True))
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        changed = call.entering(hidden, call.coming_site(attention).layer)
+        changed = call.entering(hidden, number)
         if args:
             return (changed, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": changed}

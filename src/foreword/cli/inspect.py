@@ -35,7 +35,12 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(found.manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
-    for title, rows in _sections(found).items():
+    print_sections(found)
+
+
+def print_sections(artifact: Artifact) -> None:
+    """All that is worth knowing of an artifact, a table per subject."""
+    for title, rows in _sections(artifact).items():
         if not rows:
             continue
         typer.echo(f"{title}")

@@ -26,6 +26,7 @@ from foreword.cli import (
     inspect,
     predict,
     quickstart,
+    registry,
     serve,
     train,
     tune,
@@ -90,6 +91,7 @@ for name, command, epilog in (
     ("recipes", catalogue.recipes, catalogue.RECIPES_EXAMPLES),
 ):
     app.command(name, epilog=epilog)(command)
+app.add_typer(registry.app, name="registry")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,27 +10,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from foreword.cli.loading import ArtifactPath, BackboneName, open_predictor
+from foreword.cli.loading import BackboneName, open_engine, open_predictor
 from foreword.cli.printing import examples, warn
-from foreword.errors import DataError, OutputError
+from foreword.errors import DataError, OutputError, RecipeError
+
+if TYPE_CHECKING:
+    from foreword.inference.engine import Engine
+    from foreword.inference.predictor import Predictor
 
 EXAMPLES = examples(
     "foreword predict runs/tickets --input new.jsonl --output answers.jsonl",
     'echo \'{"text": "Where is my parcel?"}\' | foreword predict runs/tickets',
+    "foreword predict --registry registry --input many-tasks.jsonl --output answers.jsonl",
 )
 PIPE = "-"
 
 
 def predict(
-    artifact: ArtifactPath,
+    artifact: Annotated[
+        Path | None, typer.Argument(metavar="[ARTIFACT]", help="An artifact, or the folder of the run that made it.")
+    ] = None,
     *,
+    registry: Annotated[
+        Path | None,
+        typer.Option(help='A registry instead: every line names its own, as in {"task": "tickets@champion", ...}.'),
+    ] = None,
     input: Annotated[str, typer.Option(help="File of JSON lines, or - for standard input.")] = PIPE,
     output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = PIPE,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows per forward pass.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most rows per forward pass; 32, or 64 of several tasks.", show_default=False),
+    ] = None,
     candidates: Annotated[
         int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
     ] = 0,
@@ -40,6 +54,9 @@ def predict(
 
     A line holds the fields the task reads, such as {"text": "..."}; `foreword inspect` names them.
 
+    With --registry a line also holds the "task" that is to answer it: name, name@alias or name:version. Lines of all
+    tasks share forward passes.
+
     Lines are answered in blocks as they come, so there may be any number of them.
 
     An output file is written whole or not at all.
@@ -47,12 +64,22 @@ def predict(
     from foreword.data.readers import parse_json_lines
     from foreword.data.readers.base import read_lines
 
-    predictor = open_predictor(artifact, backbone, batch_size)
+    if (artifact is None) == (registry is None):
+        raise RecipeError(
+            "give an ARTIFACT, or --registry for lines that name their task themselves"
+            + ("" if artifact is None else "; not both")
+        )
+    answering: Predictor | Engine
+    if artifact is not None:
+        answering = open_predictor(artifact, backbone, batch_size or 32)
+    else:
+        assert registry is not None
+        answering = open_engine(registry, backbone, batch_size or 64)
     lines, name = (_piped_lines(), "<stdin>") if input == PIPE else (read_lines(input), input)
     with _open_output(output) as out:
-        for answer in predictor.stream(parse_json_lines(lines, name), candidates=candidates):
+        for answer in answering.stream(parse_json_lines(lines, name), candidates=candidates):
             out.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-    for warning in predictor.warnings:
+    for warning in answering.warnings:
         warn(warning)
 
 

@@ -154,11 +154,28 @@ def bucketed_batches(
     return batches
 
 
-def sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Batches in order of length, for evaluation, where order does not matter."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def sorted_batches(
+    lengths: Sequence[int], batch_size: int, *, most_tokens: int | None = None, rows: Sequence[int] | None = None
+) -> Iterator[list[int]]:
+    """Batches in order of length, for evaluation, where order does not matter.
+
+    Args:
+        lengths: tokens per row, or of the longest row of an item.
+        batch_size: most rows per batch.
+        most_tokens: most positions per batch, padding included; without a limit if None.
+        rows: how many each item has, which stay together; one if None. An item that is too large by itself is a batch.
+    """
+    batch, taken = list[int](), 0
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        own = 1 if rows is None else rows[i]
+        full = taken + own > batch_size or (most_tokens is not None and (taken + own) * lengths[i] > most_tokens)
+        if batch and full:
+            yield batch
+            batch, taken = [], 0
+        batch.append(i)
+        taken += own
+    if batch:
+        yield batch
 
 
 def padding_ratio(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:

@@ -18,6 +18,11 @@ from foreword.tasks import Task, WritingTask, Written
 AnswerT = TypeVar("AnswerT")
 
 
+def most_tokens(device: torch.device) -> int:
+    """Positions per batch, padding included, beyond which a device is not faster any more and only takes memory."""
+    return 4096 if device.type == "cpu" else 16384
+
+
 def row_logits(
     model: PromptedModel, rows: Sequence[Encoded], *, batch_size: int = 32, bf16: bool = False
 ) -> list[Tensor]:
@@ -29,7 +34,7 @@ def row_logits(
     Args:
         model: is put into evaluation mode.
         rows: in any order; they are batched by length. All have targets where the answers are written.
-        batch_size: rows per forward pass.
+        batch_size: most rows per forward pass; long ones are fewer (`most_tokens`).
         bf16: whether to compute in bfloat16.
     """
 
@@ -108,7 +113,7 @@ def _in_batches(
     device = model.backbone.device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
     found: dict[int, AnswerT] = {}
-    for indices in sorted_batches([len(row) for row in rows], batch_size):
+    for indices in sorted_batches([len(row) for row in rows], batch_size, most_tokens=most_tokens(device)):
         batch = collate(rows, indices, model.backbone.tokenizer.pad_token_id)
         with autocast:
             answers = read(batch.to(device))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreword.artifacts.opening import entries
 from foreword.errors import ArtifactError, RegistryError
-from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, versions_of
-from foreword.registry.references import Reference, is_alias, is_name
+from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, parse_version, versions_of
+from foreword.registry.references import LATEST, Reference, is_alias, is_name
 from foreword.registry.sealed import read_sealed
 
-_VERSION_FILE = re.compile(rf"([1-9][0-9]{{0,8}})({re.escape(LIVE)}|{re.escape(REMOVED)})")
 _LOOKS = 3
 """How often a task is looked at while someone removes versions of it."""
+
+_HINT = f"Say anew what '{LATEST}' stands for, and then the other aliases"
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,6 @@ class Listing:
     def same(self, other: Listing) -> bool:
         """Whether both tell of the same versions and aliases."""
         return (self.live, self.removed, self.stamp) == (other.live, other.removed, other.stamp)
-
-    def alias(self, alias: str) -> int | None:
-        """The number that an alias stands for.
-
-        Raises:
-            RegistryError: the file of aliases is damaged.
-        """
-        if isinstance(self.aliases, RegistryError):
-            raise self.aliases
-        return self.aliases.get(alias)
 
 
 Index = Mapping[str, Listing]
@@ -88,6 +78,10 @@ def list_task(root: Path, name: str, before: Listing | None = None) -> Listing:
         if isinstance(aliases, RegistryError) or set(aliases.values()) <= set(live):
             break
         before = None
+    if stamp is None and (removed or len(live) > 1):
+        aliases = RegistryError(f"{root.joinpath(TASKS, name, ALIASES)}: is missing. {_HINT}")
+    elif not isinstance(aliases, RegistryError) and live and LATEST not in aliases:
+        aliases = {**aliases, LATEST: live[-1]}  # its publisher was killed before it could say so
     return Listing(live, removed, aliases, stamp)
 
 
@@ -103,11 +97,22 @@ def find(listing: Listing, wanted: Reference, digests: Mapping[int, str]) -> int
         RegistryError: the file of aliases is needed and damaged.
     """
     if wanted.alias is not None:
-        number = listing.alias(wanted.alias)
+        number = sound_aliases(listing).get(wanted.alias)
         return number if number in listing.live else None
     if wanted.number is not None:
         return wanted.number if wanted.number in listing.live else None
     return max((n for n, digest in digests.items() if digest.startswith(wanted.digest or "")), default=None)
+
+
+def sound_aliases(listing: Listing) -> Mapping[str, int]:
+    """What the aliases of a task stand for.
+
+    Raises:
+        RegistryError: their file is damaged.
+    """
+    if isinstance(listing.aliases, RegistryError):
+        raise listing.aliases
+    return listing.aliases
 
 
 def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
@@ -119,12 +124,12 @@ def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
     try:
         said = read_sealed(root, *place)
     except RegistryError as error:
-        return error
+        return RegistryError(f"{error}. {_HINT}")
     match said:
         case {"name": str(its_name), "aliases": dict(aliases)} if its_name == name:
             if all(is_alias(alias) and type(number) is int for alias, number in aliases.items()):
                 return aliases
-    return RegistryError(f"{where}: is not the file of aliases of '{name}'")
+    return RegistryError(f"{where}: is not the file of aliases of '{name}'. {_HINT}")
 
 
 def _stamp(root: Path, name: str) -> tuple[int, ...] | None:
@@ -139,7 +144,7 @@ def _numbers(root: Path, name: str) -> Iterator[tuple[int, str]]:
     """Numbers of versions and the kind of their file; a removal that just happened hides the live one."""
     try:
         with entries(root, *versions_of(name)) as found:
-            files = [_VERSION_FILE.fullmatch(e.name) for e in found if e.is_file(follow_symlinks=False)]
+            files = [parse_version(e.name) for e in found if e.is_file(follow_symlinks=False)]
     except ArtifactError:
         return  # killed before its first version was there
-    yield from sorted((int(f[1]), f[2]) for f in files if f is not None)
+    yield from sorted(f for f in files if f is not None)

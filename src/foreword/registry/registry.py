@@ -8,9 +8,12 @@ from pathlib import Path
 from foreword.artifacts.files import UNFOLDED
 from foreword.artifacts.format import Artifact, load_artifact
 from foreword.errors import RegistryError, UnknownReference
-from foreword.registry.index import Index, Listing, find, list_task, look
+from foreword.registry.hub import pulled, push
+from foreword.registry.index import Index, Listing, find, list_task, look, sound_aliases
 from foreword.registry.layout import LIVE, version_file
 from foreword.registry.references import LATEST, Reference, check_alias, check_name, parse_reference
+from foreword.registry.removing import GRACE, Collected, collect, remove_versions
+from foreword.registry.verifying import Fault, verify
 from foreword.registry.version import Version, open_version, read_version
 from foreword.registry.writing import check_registry, make_registry, write_aliases, write_blobs, write_version, writing
 
@@ -51,6 +54,14 @@ class Registry:
         """Tasks that have a version, sorted."""
         return [name for name, listing in self._index.items() if listing.live]
 
+    def numbers(self, name: str) -> list[int]:
+        """Numbers of all versions of a task, ascending, also of damaged ones.
+
+        Raises:
+            UnknownReference: there is no such task.
+        """
+        return list(self._listing(name).live)
+
     def versions(self, name: str) -> list[Version]:
         """All versions of a task, the oldest first.
 
@@ -58,7 +69,7 @@ class Registry:
             UnknownReference: there is no such task.
             RegistryError: one of them is damaged.
         """
-        return [self._version(name, number) for number in self._listing(name).live]
+        return [self._version(name, number) for number in self.numbers(name)]
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number of the version it stands for.
@@ -67,10 +78,7 @@ class Registry:
             UnknownReference: there is no such task.
             RegistryError: the file with them is damaged.
         """
-        found = self._listing(name).aliases
-        if isinstance(found, RegistryError):
-            raise found
-        return dict(sorted(found.items()))
+        return dict(sorted(sound_aliases(self._listing(name)).items()))
 
     def resolve(self, reference: str) -> Version:
         """The version that a reference stands for.
@@ -123,7 +131,7 @@ class Registry:
         files = {file: entry for file, entry in found.manifest.files.items() if unfolded or file != UNFOLDED}
         with writing(self.root):
             listing = list_task(self.root, name)
-            standing = _sound(listing)
+            standing = sound_aliases(listing)
             number = max((*listing.live, *listing.removed), default=0) + 1
             digest = write_blobs(self.root, found.files, found.manifest.model_copy(update={"files": files}))
             write_version(self.root, name, number, digest)
@@ -132,7 +140,7 @@ class Registry:
         return self._version(name, number)
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
-        """Let an alias stand for a version from now on.
+        """Let an alias stand for a version from now on. Where the file of aliases is damaged, `latest` begins a new one.
 
         Raises:
             RegistryError: the alias is no word for one.
@@ -144,7 +152,8 @@ class Registry:
             listing = list_task(self.root, name)
             if number not in listing.live:
                 raise UnknownReference(f"{name}:{number}")
-            write_aliases(self.root, name, {**_sound(listing), alias: number})
+            damaged = isinstance(listing.aliases, RegistryError) and alias == LATEST
+            write_aliases(self.root, name, {**({} if damaged else sound_aliases(listing)), alias: number})
         self.changed()
 
     def remove_alias(self, name: str, alias: str) -> None:
@@ -160,11 +169,95 @@ class Registry:
             )
         self._listing(name)
         with writing(self.root):
-            standing = _sound(list_task(self.root, name))
+            standing = dict(sound_aliases(list_task(self.root, name)))
             if standing.pop(alias, None) is None:
                 raise UnknownReference(f"{name}@{alias}")
             write_aliases(self.root, name, standing)
         self.changed()
+
+    def remove(self, reference: str, *, every: bool = False) -> list[str]:
+        """Take a version back. Its number is never used again, and its files stay until `collect`.
+
+        Where it was `latest`, the one before it is from now on.
+
+        Args:
+            reference: ``name:3`` or ``name@sha256:...``.
+            every: remove all versions of the task that ``reference`` is the name of.
+
+        Returns:
+            References of what was removed.
+
+        Raises:
+            UnknownReference: there is no such version.
+            RegistryError: an alias stands for it, or the reference may stand for another version at any time.
+        """
+        wanted = parse_reference(reference)
+        self._listing(wanted.name)
+        with writing(self.root):
+            listing = list_task(self.root, wanted.name)
+            if every:
+                numbers = listing.live if reference == wanted.name else ()
+            else:
+                if wanted.alias is not None:
+                    raise RegistryError(
+                        f"{reference!r}: say which version, as '{wanted.name}:3', or remove all of them (--every)"
+                    )
+                number = find(listing, wanted, self._digests(wanted, listing))
+                numbers = () if number is None else (number,)
+            if not numbers:
+                raise UnknownReference(reference)
+            remove_versions(self.root, wanted.name, listing, numbers, every=every)
+        self.changed()
+        return [f"{wanted.name}:{number}" for number in numbers]
+
+    def collect(self, *, grace: float = GRACE) -> Collected:
+        """Delete files that no version needs, and what killed writers left behind.
+
+        Args:
+            grace: seconds for which the files of a removed version, and any file after it was written, stay.
+
+        Raises:
+            RegistryError: a version is damaged, so it is not known which files it needs.
+        """
+        with writing(self.root):
+            return collect(self.root, grace)
+
+    def verify(self) -> list[Fault]:
+        """Read everything through: what is damaged, missing, or does not belong there."""
+        return verify(self.root)
+
+    def push(self, reference: str, target: str | Path) -> str:
+        """Write a version as an artifact that stands on its own.
+
+        Args:
+            reference: what to write.
+            target: a folder that is not there yet, or ``hf://owner/name``, a repository of the hub; made, for its
+                owner's eyes only, where there is none.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            UnknownReference: there is no such version.
+            ArtifactError: it is damaged.
+            OutputError: the folder is there already, or cannot be written.
+            RegistryError: the hub will not have it.
+        """
+        return push(self.root, self.resolve(reference), str(target))
+
+    def pull(self, source: str | Path, name: str, *, aliases: Sequence[str] = (), unfolded: bool = False) -> Version:
+        """Publish what another registry, or anyone, has pushed; `add` for an artifact that may lie on the hub.
+
+        Args:
+            source: a folder, or ``hf://owner/name`` or ``hf://owner/name@revision``.
+            name, aliases, unfolded: as for `add`.
+
+        Raises:
+            RegistryError: the hub cannot give it; or as for `add`.
+            ArtifactError, OutputError: as for `add`.
+        """
+        with pulled(str(source)) as folder:
+            return self.add(folder, name, aliases=aliases, unfolded=unfolded)
 
     def _listing(self, name: str) -> Listing:
         listing = self._index.get(name)
@@ -187,9 +280,3 @@ class Registry:
             except RegistryError:
                 continue
         return found
-
-
-def _sound(listing: Listing) -> dict[str, int]:
-    if isinstance(listing.aliases, RegistryError):
-        raise listing.aliases
-    return dict(listing.aliases)

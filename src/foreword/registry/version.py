@@ -89,6 +89,11 @@ def files_of(root: Path, manifest: Manifest) -> Files:
     return Files(root, manifest.files, partial(_place, manifest))
 
 
+def needed_by(version: Version) -> set[str]:
+    """Names of the files that a version is made of, which are named by their content."""
+    return {f"{version.digest}{MANIFEST}", *(f"{e.sha256}{TENSORS}" for e in version.manifest.files.values())}
+
+
 def open_version(root: Path, version: Version) -> Artifact:
     """The artifact of a version, through the checks that one in a folder has.
 

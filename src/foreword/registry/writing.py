@@ -10,11 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from foreword.artifacts.files import Files
+from foreword.artifacts.files import Files, copy_file
 from foreword.artifacts.folders import UNFINISHED, make_folders, whole_file, write_whole
 from foreword.artifacts.format import read_artifact
 from foreword.artifacts.manifest import Manifest, manifest_bytes
-from foreword.errors import ArtifactError, OutputError, RegistryError
+from foreword.errors import OutputError, RegistryError
 from foreword.registry.layout import ALIASES, LAYOUT_VERSION, LOCK, MANIFEST, MARKER, TASKS, blob, version_file
 from foreword.registry.sealed import read_sealed, seal
 from foreword.registry.version import files_of, read_manifest
@@ -22,7 +22,6 @@ from foreword.registry.version import files_of, read_manifest
 _PATIENCE = 60.0
 """Seconds to wait for another writer."""
 
-_CHUNK = 1 << 20
 _READ_ONLY = 0o444
 _FORMAT = "foreword-registry"
 
@@ -96,7 +95,7 @@ def write_blobs(root: Path, source: Files, manifest: Manifest) -> str:
     """
     kept = files_of(root, manifest)
     for name in manifest.files:
-        _copy(source, kept, name)
+        copy_file(source, kept, name, mode=_READ_ONLY)
     content = manifest_bytes(manifest)
     digest = sha256(content).hexdigest()
     place = blob(digest, MANIFEST)
@@ -122,17 +121,3 @@ def write_version(root: Path, name: str, number: int, digest: str) -> None:
 def write_aliases(root: Path, name: str, aliases: Mapping[str, int]) -> None:
     """Let words stand for versions of a task."""
     write_whole(root / TASKS / name / ALIASES, seal({"name": name, "aliases": dict(aliases)}))
-
-
-def _copy(source: Files, kept: Files, name: str) -> None:
-    try:
-        kept.check(name)
-    except ArtifactError:
-        make_folders(kept.root, *kept.place(name)[:-1])
-        found = sha256()
-        with source.open(name) as file, whole_file(kept.where(name), mode=_READ_ONLY) as copy:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
-                copy.write(chunk)
-            if found.hexdigest() != source.entries[name].sha256:
-                raise ArtifactError(f"{source.where(name)}: was changed while it was published") from None

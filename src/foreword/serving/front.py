@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -41,11 +41,14 @@ def problem_response(problem: Problem, request_id: str, extra: Mapping[str, Any]
 
 
 @dataclass
-class _Seen:
-    """What the log will say of a request."""
+class _Visit:
+    """What is known of a request while it is here."""
 
-    status: int = 0
+    request_id: str
+    began: float = field(default_factory=time.perf_counter)
+    caller: Caller = ANYBODY
     closing: bool = False
+    counted: bool = False
 
 
 class Front:
@@ -64,34 +67,34 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, headers, seen = time.perf_counter(), Headers(scope=scope), _Seen()
-        sent = headers.get("x-request-id", "")
+        headers, sent = Headers(scope=scope), Headers(scope=scope).get("x-request-id", "")
         request_id = scope["foreword.request_id"] = sent if _ID.fullmatch(sent) else uuid4().hex
+        visit = _Visit(request_id)
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen.status = message["status"]
                 out = MutableHeaders(scope=message)
                 out["x-request-id"] = request_id
-                if seen.closing or self._service.draining:
+                if visit.closing or self._service.draining:
                     out["connection"] = "close"
+                self._count(scope, visit, message["status"])
             await send(message)
 
-        caller = ANYBODY
         try:
-            caller = scope["foreword.caller"] = self._admit(scope, headers)
+            visit.caller = scope["foreword.caller"] = self._admit(scope, headers)
             await self._app(scope, receive, told)
         except Problem as problem:
-            seen.closing = problem.code == "request.too-large"  # what is still coming is not read
+            visit.closing = problem.code == "request.too-large"  # what is still coming is not read
             await problem_response(problem, request_id)(scope, receive, told)
         except ClientDisconnect:
-            seen.status = seen.status or _GONE
+            pass
         except Exception:
             log.exception("a request failed", extra={"facts": {"request_id": request_id}})
-            if not seen.status:
+            if not visit.counted:
                 await problem_response(failed(), request_id)(scope, receive, told)
         finally:
-            self._leave(scope, seen.status or _GONE, time.perf_counter() - began, request_id, caller)
+            if not visit.counted:
+                self._count(scope, visit, _GONE)
 
     def _admit(self, scope: Scope, headers: Headers) -> Caller:
         """Who it is.
@@ -127,17 +130,19 @@ class Front:
             raise Problem("auth.forbidden", "This key is not known here, or does not open this address")
         return caller
 
-    def _leave(self, scope: Scope, status: int, seconds: float, request_id: str, caller: Caller) -> None:
+    def _count(self, scope: Scope, visit: _Visit, status: int) -> None:
+        """Count and log, before the answer leaves: whoever has it finds it counted."""
+        visit.counted, seconds = True, time.perf_counter() - visit.began
         route = getattr(scope.get("route"), "path", None) or "unknown"
         self._service.metrics.requests.labels(route, str(status)).inc()
         self._service.metrics.request_seconds.labels(route).observe(seconds)
         facts = {
-            "request_id": request_id,
+            "request_id": visit.request_id,
             "method": scope["method"] if scope["method"] in _METHODS else "other",
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 2),
-            "caller": caller.name,
+            "caller": visit.caller.name,
         }
         log.info("request", extra={"facts": facts})
 

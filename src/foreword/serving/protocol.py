@@ -22,6 +22,10 @@ class ReceiptProtocol(H11Protocol):
 
     _limit: asyncio.TimerHandle | None = None
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.access_log = False  # it would write addresses as they were sent, whatever the settings of logging are
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request is awaited from now on."""
         super().connection_made(transport)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,14 +14,16 @@ from torch import Tensor
 from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.records import Record
-from foreword.errors import ArtifactError, BackboneError, EngineError, ForewordError, TaskError
-from foreword.inference.engine.ensembles import check_members, vote_of
+from foreword.errors import BackboneError, ForewordError, TaskError
+from foreword.inference.engine.answers import answer_of, told
+from foreword.inference.engine.ensembles import check_members
 from foreword.inference.engine.forward import Row, read_rows, write_rows
-from foreword.inference.engine.handles import Handle, Held, Member, References, Vote
-from foreword.inference.engine.jobs import Job, Part, encode_job, record_of
-from foreword.inference.engine.residents import Resident, Residents, Stats
-from foreword.injection import Mixture, Prompt
-from foreword.methods import single
+from foreword.inference.engine.handles import Handle, Held, Published, References, Vote
+from foreword.inference.engine.jobs import Job, encode_job
+from foreword.inference.engine.loading import Loader
+from foreword.inference.engine.residents import Residents, Stats
+from foreword.inference.engine.streaming import in_batches, in_blocks
+from foreword.registry import Registry
 from foreword.tasks import WritingTask, Written
 
 
@@ -30,18 +34,30 @@ class Engine:
 
     Args:
         backbone: the frozen model that all artifacts were made for.
-        source: artifacts by name.
+        source: a registry, or artifacts by name.
         budget: bytes of prompts and heads that may stay in memory; None without a limit.
         bf16: whether to compute in bfloat16.
+        batch_size: most rows of a batch that `predict` and `stream` make; long ones are fewer.
+
+    Attributes:
+        notes: what `predict` and `stream` had to do so far to make inputs fit -> how many inputs.
     """
 
     def __init__(
-        self, backbone: Backbone, source: Mapping[str, Artifact], *, budget: int | None = None, bf16: bool = False
+        self,
+        backbone: Backbone,
+        source: Registry | Mapping[str, Artifact],
+        *,
+        budget: int | None = None,
+        bf16: bool = False,
+        batch_size: int = 64,
     ) -> None:
         self.backbone, self.source, self.bf16 = backbone, source, bf16
         self._generation = backbone.generation
-        self._references: References = Held(source)
-        self._residents = Residents(self._ready, budget)
+        self._references: References = Published(source) if isinstance(source, Registry) else Held(source)
+        self._budget, self._batch_size = budget, batch_size
+        self.notes: Counter[str] = Counter()
+        self._residents = Residents(Loader(backbone), budget)
         self._model = backbone.identity.weights[:12]
 
     def resolve(self, reference: str) -> Handle:
@@ -102,7 +118,9 @@ class Engine:
             TooLongError: it is too long and may not be cut.
             TaskError: the members of an ensemble read it differently.
         """
-        return self._encode(handle, record_of(record, number), truncate=truncate, number=number, candidates=candidates)
+        return self._encode(
+            handle, Record(record, "<memory>", number + 1), truncate=truncate, number=number, candidates=candidates
+        )
 
     def run(self, jobs: Sequence[Job]) -> list[dict[str, Any] | ForewordError]:
         """Answer all jobs in one forward pass, and one search for those whose answers are written.
@@ -111,37 +129,82 @@ class Engine:
             Per job its answer, or why there is none. What spoils one job never spoils another: after an exception,
             such as too little memory, the jobs are tried again in halves.
         """
+        if self.backbone.generation != self._generation:
+            changed = BackboneError(
+                f"{self.backbone.name}: its weights were changed by another model since this engine was made on it. "
+                "Load a backbone of its own for each model that tunes one"
+            )
+            return [changed] * len(jobs)
         if not jobs:
             return []
         try:
-            self._check_weights()
             logits, texts = self._forward(jobs)
         except Exception as error:
-            if len(jobs) > 1:
-                if self.backbone.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                half = len(jobs) // 2
-                return self.run(jobs[:half]) + self.run(jobs[half:])
-            return [_told(jobs[0], error)]
-        return [_answered(*one) for one in zip(jobs, logits, texts, strict=True)]
+            if len(jobs) == 1:
+                return [told(jobs[0], error)]
+        else:
+            return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
+        # Outside of the handler, whose traceback would hold on to the tensors of the pass that failed.
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(jobs) // 2
+        return self.run(jobs[:half]) + self.run(jobs[half:])
 
     def predict(self, inputs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-        """Answer ``(reference, record)`` pairs, in order.
+        """Answer ``(reference, record)`` pairs, in order, in as few passes as there is room for.
 
         Raises:
             UnknownReference: no task of that name.
             ForewordError: the first thing that is wrong with an input; its place is its number.
         """
-        jobs = [
-            self.encode(self.resolve(reference), record, number=number)
-            for number, (reference, record) in enumerate(inputs)
-        ]
-        answers = []
-        for job, answer in zip(jobs, self.run(jobs), strict=True):
-            if isinstance(answer, ForewordError):
-                raise answer
-            answers.append({"task": job.handle.task, **answer})
-        return answers
+        records = (
+            (reference, Record(fields, "<memory>", number))
+            for number, (reference, fields) in enumerate(inputs, start=1)
+        )
+        return list(self._answered(records))
+
+    def stream(
+        self, records: Iterable[Record], *, candidates: int = 0, field: str = "task"
+    ) -> Iterator[dict[str, Any]]:
+        """Answer records that name their task themselves, as they come, order kept, in bounded memory.
+
+        A reference means to the end of the stream what it means when it comes first.
+
+        Args:
+            records: any number of them.
+            candidates: how many of the best answers are listed too, for tasks that rank them.
+            field: of the record, with the reference.
+
+        Raises:
+            DataError: a record lacks its task, or what the task reads.
+            ForewordError: whatever else is wrong with an input.
+        """
+        return self._answered(((record.text(field), record) for record in records), candidates=candidates)
+
+    def _answered(self, inputs: Iterable[tuple[str, Record]], *, candidates: int = 0) -> Iterator[dict[str, Any]]:
+        """Answers with the names of their tasks, and the versions where there are some."""
+        handles: dict[str, Handle] = {}
+
+        def job(number: int, reference: str, record: Record) -> Job:
+            if reference not in handles:
+                handles[reference] = self.resolve(reference)
+            return self._encode(handles[reference], record, number=number, candidates=candidates)
+
+        jobs = (job(number, *one) for number, one in enumerate(inputs))
+        for block in in_blocks(jobs, self._budget):
+            answers = in_batches(self.run, block, self._batch_size, self.backbone.device)
+            for one, answer in zip(block, answers, strict=True):
+                self.notes.update(one.notes)
+                if isinstance(answer, ForewordError):
+                    raise answer
+                version = {} if one.handle.version is None else {"version": one.handle.version}
+                yield {"task": one.handle.task, **version, **answer}
+            del block  # and with it what its jobs hold, before more is loaded
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `predict` and `stream` had to do so far to make inputs fit, in words."""
+        return [f"{count} inputs {note}" for note, count in self.notes.items()]
 
     def stats(self) -> Stats:
         """What is in memory, and how often something had to be read."""
@@ -151,7 +214,9 @@ class Engine:
         """Whether all of it is in memory."""
         return all(self._residents.has(member) for member in handle.members)
 
-    def _encode(self, handle: Handle, record: Record, *, truncate: bool, number: int, candidates: int) -> Job:
+    def _encode(
+        self, handle: Handle, record: Record, *, number: int, truncate: bool = True, candidates: int = 0
+    ) -> Job:
         residents = tuple(self._residents.get(member) for member in handle.members)
         return encode_job(
             handle, residents, record, self.backbone, number=number, truncate=truncate, candidates=candidates
@@ -159,7 +224,7 @@ class Engine:
 
     @torch.inference_mode()
     def _forward(self, jobs: Sequence[Job]) -> tuple[list[list[list[Tensor]]], list[list[Written | None]]]:
-        """Per job and member, the logits of its rows, none where the answer is written; and what is written."""
+        """Per job and part, the logits of its rows, none where the answer is written; and what is written."""
         self.backbone.eval()
         parts = [part for job in jobs for part in job.parts]
         reads = [not isinstance(part.resident.task, WritingTask) for part in parts]
@@ -168,102 +233,8 @@ class Engine:
         device = self.backbone.device.type
         with torch.autocast(device, dtype=torch.bfloat16) if self.bf16 else nullcontext():
             logits, texts = iter(read_rows(self.backbone, rows)), iter(write_rows(self.backbone, given))
-        found = iter(
-            [([next(logits) for _ in part.rows], None) if read else ([], next(texts))]
-            for part, read in zip(parts, reads, strict=True)
-        )
-        pairs = [[pair for _ in job.parts for pair in next(found)] for job in jobs]
-        return [[one for one, _ in job] for job in pairs], [[text for _, text in job] for job in pairs]
-
-    def _ready(self, member: Member) -> Resident:
-        """Read an artifact and make it ready."""
-        try:
-            artifact = member.open()
-            artifact.check_backbone(self.backbone)
-            if artifact.method.tunes_backbone or artifact.method.attaches:
-                raise ArtifactError(
-                    f"{member.known_as}: '{artifact.method.name}' changes the backbone itself, which cannot share a "
-                    "batch with other tasks. Load it on its own (foreword.load)"
-                )
-            prompt = artifact.prompt or Prompt()
-            if isinstance(artifact.task, WritingTask):
-                single(prompt)
-            device, dtype = self.backbone.device, self.backbone.model.dtype
-            ready = prompt.map(lambda tensor: tensor.to(device, dtype))
-            mixed = isinstance(ready, Mixture)
-            prompts = ready.prompts if isinstance(ready, Mixture) else (ready,)
-            head = artifact.build_head(self.backbone).to(device).requires_grad_(False)
-        except ForewordError:
-            raise
-        except Exception as error:
-            raise ArtifactError(f"{member.known_as}: cannot be loaded ({type(error).__name__})") from error
-        tensors = [*head.state_dict().values()]
-        for one in prompts:
-            one.map(lambda tensor: (tensors.append(tensor), tensor)[1])
-        return Resident(
-            member,
-            artifact.task,
-            prompts,
-            prompt.log_weights.to(device) if mixed else None,
-            head,
-            artifact.method.positions_taken,
-            sum(tensor.nbytes for tensor in tensors),
-        )
-
-    def _check_weights(self) -> None:
-        if self.backbone.generation != self._generation:
-            raise BackboneError(
-                f"{self.backbone.name}: its weights were changed by another model since this engine was made on it. "
-                "Load a backbone of its own for each model that tunes one"
-            )
-
-
-def _answered(
-    job: Job, logits: Sequence[Sequence[Tensor]], texts: Sequence[Written | None]
-) -> dict[str, Any] | ForewordError:
-    """The answer to one job; whatever goes wrong here is its own matter."""
-    try:
-        if not all(bool(torch.isfinite(row).all()) for rows in logits for row in rows):
-            raise EngineError(f"{job.handle.task}: the model's numbers for this input are not finite")
-        predictions = [_prediction(*one) for one in zip(job.parts, logits, texts, strict=True)]
-        if job.handle.vote is None:
-            return _told_as(job.parts[0], predictions[0], job.candidates)
-        prediction, agreement = vote_of(job.handle, job.parts, logits, predictions)
-        members = [
-            {"task": member.task, "version": member.version, "digest": member.digest, "answer": answer}
-            for member, answer in zip(
-                job.handle.members,
-                [_told_as(part, one, job.candidates) for part, one in zip(job.parts, predictions, strict=True)],
-                strict=True,
-            )
+        numbers = iter([list(islice(logits, len(part.rows) * read)) for part, read in zip(parts, reads, strict=True)])
+        words = iter([None if read else next(texts) for read in reads])
+        return [list(islice(numbers, len(job.parts))) for job in jobs], [
+            list(islice(words, len(job.parts))) for job in jobs
         ]
-        answer = _told_as(job.parts[0], prediction, job.candidates)
-    except Exception as error:
-        return _told(job, error)
-    return {**answer, "agreement": agreement, "members": members}
-
-
-def _prediction(part: Part, logits: Sequence[Tensor], text: Written | None) -> Any:
-    task = part.resident.task
-    prediction = task.decode(part.example, part.rows, logits)
-    if isinstance(task, WritingTask):
-        assert text is not None
-        return task.with_text(part.example, prediction, text)
-    return prediction
-
-
-def _told_as(part: Part, prediction: Any, candidates: int) -> dict[str, Any]:
-    task = part.resident.task
-    answer = task.to_json(part.example, prediction)
-    if candidates:
-        answer["candidates"] = task.candidates(part.example, prediction)[:candidates]
-    return answer
-
-
-def _told(job: Job, error: Exception) -> ForewordError:
-    """An error as one of ours, without anything of the input in it."""
-    if isinstance(error, ForewordError):
-        return error
-    told = EngineError(f"{job.handle.task}: no answer could be made of this input ({type(error).__name__})")
-    told.__cause__ = error
-    return told

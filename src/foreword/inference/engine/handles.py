@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Literal, Protocol
 
@@ -11,6 +12,7 @@ from foreword.artifacts.format import Artifact
 from foreword.artifacts.manifest import Manifest
 from foreword.artifacts.tensors import served_names
 from foreword.errors import UnknownReference
+from foreword.registry import Registry
 from foreword.tasks import TASKS, WritingTask
 
 Vote = Literal["mean", "majority"]
@@ -92,6 +94,24 @@ class References(Protocol):
         """
 
 
+class Published:
+    """Versions in a registry.
+
+    Args:
+        registry: looked at again by whoever wants it to be (`Registry.changed`).
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def member(self, reference: str) -> Member:
+        """The version that a reference stands for at the registry's last look."""
+        version = self._registry.resolve(reference)
+        return Member(
+            version.name, version.number, version.digest, version.manifest, partial(self._registry.open, version)
+        )
+
+
 class Held:
     """Artifacts in memory, by any name.
 
@@ -107,8 +127,7 @@ class Held:
         """The artifact of that name; it has no version."""
         artifact = self._artifacts.get(reference)
         if artifact is None:
-            there = ", ".join(self._artifacts) or "none"
-            raise UnknownReference(f"no task '{reference}' here; there are: {there}")
+            raise UnknownReference(reference)
         digest = self._digests.get(reference)
         if digest is None:
             digest = self._digests[reference] = _digest(artifact)

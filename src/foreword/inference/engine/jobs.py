@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from foreword.data.batching import Encoded
 from foreword.data.records import Record
 from foreword.errors import TaskError, TooLongError
 from foreword.inference.encoding import encode_examples
-from foreword.inference.engine.handles import Handle
+from foreword.inference.engine.handles import Handle, Member
 from foreword.inference.engine.residents import Resident
 
 
@@ -20,11 +19,13 @@ class Part:
     """What one member of a handle reads.
 
     Attributes:
-        resident: the member, held until the job is done.
+        member: by the name it was asked for; equal artifacts may have several.
+        resident: what is in memory of it, held until the job is done.
         example: as its task has read it.
         rows: of the example.
     """
 
+    member: Member
     resident: Resident
     example: Any
     rows: tuple[Encoded, ...]
@@ -79,14 +80,14 @@ def encode_job(
         TooLongError: a text does not fit, and may not be cut.
         TaskError: the members of an ensemble do not read it in the same way.
     """
-    parts, notes = [], {}
+    parts, notes = list[Part](), dict[str, None]()
     for member, resident in zip(handle.members, residents, strict=True):
         (example,) = resident.task.read([record], labelled=False, first=number)
         encoded = encode_examples(
             resident.task, [example], backbone, member.manifest.max_length, reserved=resident.reserved
         )
         notes |= dict.fromkeys(encoded.notes)
-        parts.append(Part(resident, example, tuple(encoded.rows)))
+        parts.append(Part(member, resident, example, tuple(encoded.rows)))
     if not truncate and any("truncated" in note for note in notes):
         raise TooLongError(
             f"'{handle.task}' cannot read all of this text", hint="Shorten it, or let it be cut (truncate)"
@@ -97,12 +98,3 @@ def encode_job(
             "Make ensembles of artifacts with the same template and max_length"
         )
     return Job(handle, tuple(parts), candidates, tuple(notes))
-
-
-def record_of(fields: Mapping[str, Any], number: int) -> Record:
-    """An input that a program hands in, as a record.
-
-    Raises:
-        DataError: it is no mapping.
-    """
-    return Record(fields, "<memory>", number + 1)

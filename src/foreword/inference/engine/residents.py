@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
@@ -33,6 +33,7 @@ class Resident:
         prompts: one, or the K of a mixture.
         log_weights: ``(K,)`` of a mixture, else None.
         head: with its trained weights, in evaluation mode.
+        make: equal where heads differ in their numbers only.
         reserved: positions of a row that are the prompt's.
         bytes: of all its tensors.
     """
@@ -42,6 +43,7 @@ class Resident:
     prompts: tuple[Prompt, ...]
     log_weights: Tensor | None
     head: Head
+    make: Hashable
     reserved: int
     bytes: int
 

@@ -1,0 +1,43 @@
+"""Any number of jobs, in blocks that fit into memory and batches of similar lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from foreword.data.batching import sorted_batches
+from foreword.inference.engine.jobs import Job
+from foreword.inference.forward import most_tokens
+
+AnswerT = TypeVar("AnswerT")
+_MOST_JOBS = 1024
+"""Of a block; enough for batches of similar lengths."""
+
+
+def in_blocks(jobs: Iterable[Job], budget: int | None) -> Iterator[list[Job]]:
+    """Cut jobs into blocks whose prompts and heads take no more than half of a budget, or are one job's.
+
+    Jobs hold what their answers need, so a block that held more would keep the budget from being kept.
+    """
+    block, held = list[Job](), dict[int, int]()
+    for job in jobs:
+        block.append(job)
+        held |= {id(part.resident): part.resident.bytes for part in job.parts}
+        if len(block) == _MOST_JOBS or (budget is not None and sum(held.values()) > budget // 2):
+            yield block
+            block, held = [], {}
+    if block:
+        yield block
+
+
+def in_batches(
+    run: Callable[[Sequence[Job]], Sequence[AnswerT]], jobs: Sequence[Job], batch_size: int, device: torch.device
+) -> list[AnswerT]:
+    """What ``run`` answers to each job, in order, from batches of jobs of similar lengths."""
+    found: dict[int, AnswerT] = {}
+    lengths, rows = [job.longest for job in jobs], [job.rows for job in jobs]
+    for numbers in sorted_batches(lengths, batch_size, most_tokens=most_tokens(device), rows=rows):
+        found.update(zip(numbers, run([jobs[i] for i in numbers]), strict=True))
+    return [found[i] for i in range(len(jobs))]

@@ -1,0 +1,107 @@
+"""Several prompts answer together, as each alone and then a vote by hand would."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+import foreword as fw
+from canaries import canary, same
+from foreword.artifacts.format import load_artifact
+from foreword.errors import TaskError, UnknownReference
+from tiny import tiny_backbone
+from tiny_artifacts import records, tiny_artifact
+from tiny_writers import DATA, train, writer
+
+ITEMS = records("classification", labelled=False)
+
+
+def answered(engine: fw.Engine, handle, items) -> list[dict]:
+    return engine.run([engine.encode(handle, item) for item in items])
+
+
+@pytest.fixture(scope="module")
+def five():
+    base = load_artifact(tiny_artifact())
+    return {f"v{n}": canary(base, n) for n in range(5)}
+
+
+@pytest.mark.parametrize("vote", ["mean", "majority"])
+def test_classes_by_hand(five, vote):
+    backbone = tiny_backbone()
+    engine = fw.Engine(backbone, five)
+    alone = [fw.Predictor(artifact, backbone).predict(ITEMS) for artifact in five.values()]
+    counts = set()
+    for number, answer in enumerate(answered(engine, engine.ensemble(list(five), vote), ITEMS)):
+        said = [answers[number] for answers in alone]
+        labels = [one["label"] for one in said]
+        counted = Counter(labels).most_common()
+        chosen = [one for one in said if vote == "mean" or one["label"] == counted[0][0]]  # of five, two cannot tie
+        mean = {label: sum(one["probabilities"][label] for one in chosen) / len(chosen) for label in ("no", "yes")}
+        assert answer["probabilities"] == pytest.approx(mean, abs=1e-5)
+        assert answer["label"] == max(mean, key=mean.get)
+        assert answer["agreement"] == labels.count(answer["label"]) / 5
+        assert [one["answer"]["label"] for one in answer["members"]] == labels
+        assert [one["task"] for one in answer["members"]] == list(five)
+        counts.add(answer["agreement"])
+    assert counts != {1.0}  # they do disagree
+
+
+def test_a_tie_goes_to_the_mean(five):
+    backbone = tiny_backbone()
+    engine = fw.Engine(backbone, five)
+    for item in ITEMS:
+        labels = {name: engine.predict([(name, item)])[0]["label"] for name in five}
+        for one, other in [(a, b) for a in five for b in five if labels[a] != labels[b]]:
+            (tied,) = answered(engine, engine.ensemble([one, other], "majority"), [item])
+            (mean,) = answered(engine, engine.ensemble([one, other], "mean"), [item])
+            assert tied == mean
+            assert tied["agreement"] == 0.5
+
+
+@pytest.mark.parametrize("task", ["ner", "qa", "multi-label", "multiple-choice", "srl", "regression"])
+@pytest.mark.parametrize("vote", ["mean", "majority"])
+def test_equal_members_answer_as_one(task, vote):
+    backbone = tiny_backbone()
+    engine = fw.Engine(backbone, {"a": canary(load_artifact(tiny_artifact(task)), 1)})
+    items = records(task, labelled=False)
+    for item, answer in zip(items, answered(engine, engine.ensemble(["a", "a", "a"], vote), items), strict=True):
+        members, agreement = answer.pop("members"), answer.pop("agreement")
+        (expected,) = engine.run([engine.encode(engine.resolve("a"), item)])
+        assert agreement == 1
+        assert same(answer, expected)
+        assert all(same(member["answer"], expected) for member in members)
+
+
+def test_written_answers_are_counted(tmp_path):
+    for name, method in (("a", "prefix-tuning"), ("b", "prompt-tuning")):
+        train("gpt2", method, epochs=1).save(tmp_path / name)
+    engine = fw.Engine(writer("gpt2"), {name: load_artifact(tmp_path / name) for name in "ab"})
+    item = {"source": DATA[0]["source"]}
+    first, second = (answer["text"] for answer in engine.predict([("a", item), ("b", item)]))
+    (answer,) = answered(engine, engine.ensemble(["b", "a", "a"], "majority"), [item])
+    assert answer["text"] == first
+    assert answer["agreement"] == pytest.approx(1 if first == second else 2 / 3)
+    (tied,) = answered(engine, engine.ensemble(["b", "a"], "majority"), [item])
+    assert tied["text"] == second
+    with pytest.raises(TaskError, match="written answers have no mean"):
+        engine.ensemble(["a", "b"], "mean")
+
+
+def test_refused(five):
+    engine = fw.Engine(tiny_backbone(), five | {"names": load_artifact(tiny_artifact("ner"))})
+    with pytest.raises(TaskError, match="v0 has type 'classification', names has 'ner'"):
+        engine.ensemble(["v0", "names"])
+    with pytest.raises(TaskError, match="at least one member"):
+        engine.ensemble([])
+    with pytest.raises(UnknownReference):
+        engine.ensemble(["v0", "v9"])
+
+
+def test_an_ensemble_is_known_by_its_members(five):
+    engine = fw.Engine(tiny_backbone(), five)
+    one, other = engine.ensemble(["v0", "v1"]), engine.ensemble(["v0", "v1"], "majority")
+    assert (one.task, one.version, len(one.digest)) == ("v0+v1", None, 64)
+    assert one == engine.ensemble(["v0", "v1"])
+    assert one.digest != other.digest
