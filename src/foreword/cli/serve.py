@@ -77,7 +77,7 @@ def serve(
         check_ray()
         refuse({"--workers": workers if workers > 1 else None}, "is for one machine. With --ray it is --replicas")
         refuse({"--replicas": autoscale and replicas}, "and --autoscale exclude each other")
-        refuse({"--port 0": port == 0}, "is not for --ray: name the port of its proxy")
+        refuse({"--port 0": port == 0, "--receipt": receipt}, "is not for --ray, whose proxy takes the requests in")
     else:
         refuse({"--replicas": replicas, "--autoscale": autoscale}, "needs --ray")
     if workers > 1:

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 
 _ADDRESS = "RAY_ADDRESS"
 _STORE = 100 * 2**20
-"""Bytes of the shared store of a cluster of our own: requests and answers are small, and nothing else goes through it."""
+"""Bytes of the shared store of a cluster of our own: texts and answers are small, and nothing else goes through it."""
 _SETTINGS = {
     "RAY_AUTH_MODE": "token",  # else whoever reaches a port of Ray runs code here
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",  # Serve's own log is in Ray's folder; ours goes to standard error
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # they are told by whoever waits
     "RAY_DEDUP_LOGS": "0",  # two requests that look alike are two lines
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will have it; it warns of it otherwise
 }

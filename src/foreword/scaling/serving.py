@@ -1,8 +1,8 @@
 """The app of `foreword.serving` in several replicas behind Ray Serve.
 
 A replica is a whole server: the frozen model, an engine, a batcher. Which task a request is for is part of its body,
-as without Ray, so rows of all tasks meet in the batches of every replica. Ray starts replicas, sends each request to one
-that has room, replaces those that die, and lets those that have to go finish.
+as without Ray, so rows of all tasks meet in the batches of every replica. Ray starts replicas, sends each request to
+one that has room, replaces those that die, and lets those that have to go finish.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,7 @@ def replicas(
     """
     with cluster(scale.most * scale.cpus) as own:
         from ray import serve  # noqa: PLC0415  with the environment of `cluster`
+        from ray.serve.exceptions import RayServeException  # noqa: PLC0415
         from ray.serve.schema import LoggingConfig  # noqa: PLC0415
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -131,11 +132,11 @@ def replicas(
             except RuntimeError as error:
                 raise ForewordError(f"no replica could be started: {_reason(str(error))}") from error
             yield
-            handle.broadcast("drain").results(timeout_s=settings.grace + settings.notice, return_exceptions=True)
+            with suppress(RayServeException, TimeoutError):  # there may be no replica left
+                seconds = settings.grace + settings.notice
+                handle.broadcast("drain").results(timeout_s=seconds, return_exceptions=True)
         finally:
             serve.delete(APP)
-            if own:
-                serve.shutdown()
 
 
 def wait_for_signal() -> None:
