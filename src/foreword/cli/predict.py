@@ -17,7 +17,7 @@ import typer
 
 from foreword.cli.loading import BackboneName, open_engine, open_predictor
 from foreword.cli.printing import examples, warn
-from foreword.cli.scaling import check_ray, refuse
+from foreword.cli.scaling import check_ray, refuse, seen_from_anywhere
 from foreword.errors import DataError, OutputError, RecipeError
 
 if TYPE_CHECKING:
@@ -71,13 +71,14 @@ def predict(
     """
     from foreword.data.readers.base import is_packed
 
-    make = _maker(artifact, registry, backbone, batch_size)
     if ray:
         check_ray()
+        backbone = backbone and seen_from_anywhere(backbone)
         refuse({"--input -": input == PIPE}, "is not for --ray, which reads a file in many places at once")
         refuse({f"--input {input}": is_packed(input)}, "is packed, and --ray reads a file in many places: unpack it")
     else:
         refuse({"--workers": workers}, "needs --ray")
+    make = _maker(artifact, registry, backbone, batch_size)
     answers: Scores | _Answers
     if ray:
         from foreword.scaling.scoring import Scores

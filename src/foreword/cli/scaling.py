@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from foreword.errors import ForewordError, RecipeError
 
@@ -32,6 +33,11 @@ def refuse(given: Mapping[str, object], why: str) -> None:
     for option, value in given.items():
         if value is not None and value is not False:
             raise RecipeError(f"{option} {why}")
+
+
+def seen_from_anywhere(backbone: str) -> str:
+    """The name of a backbone for processes that run in another folder."""
+    return str(Path(backbone).absolute()) if Path(backbone).is_dir() else backbone
 
 
 def replicas_between(text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from foreword.cli.printing import examples
-from foreword.cli.scaling import check_ray, refuse, replicas_between
+from foreword.cli.scaling import check_ray, refuse, replicas_between, seen_from_anywhere
 from foreword.errors import ForewordError, OutputError, RecipeError
 
 EXAMPLES = examples(
@@ -98,7 +98,7 @@ def serve(
     make_engine = partial(
         _engine,
         registry.absolute(),
-        backbone,
+        seen_from_anywhere(backbone) if ray else backbone,
         language_model=language_model,
         budget=None if budget is None else size_in_bytes(budget),
         bf16=bf16,

@@ -71,7 +71,7 @@ class Scores:
         with cluster(self._workers + 1):  # one is left for what Ray Data does beside
             import ray.data  # noqa: PLC0415  with the environment of `cluster`
 
-            logging.getLogger("ray.data").setLevel(logging.WARNING)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False
             context.execution_options.preserve_order = True

@@ -130,7 +130,10 @@ def replicas(
             try:
                 handle = serve.run(_application(make_engine, settings, scale), name=APP, logging_config=quiet)
             except RuntimeError as error:
-                raise ForewordError(f"no replica could be started: {_reason(str(error))}") from error
+                told = serve.status().applications.get(APP)
+                reports = [one.message for one in told.deployments.values()] if told else []
+                reason = _reason("\n".join([str(error), *reports]))
+                raise ForewordError(f"no replica could be started: {reason}") from error
             yield
             with suppress(RayServeException, TimeoutError):  # there may be no replica left
                 seconds = settings.grace + settings.notice
