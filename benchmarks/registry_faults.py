@@ -74,9 +74,9 @@ def killed(folder: Path) -> dict[str, Any]:
 
 
 def _killed_once(
-    folder: Path, root: Path, before: dict[str, str], counts: Counter[str], kill: Callable[..., bool], times: int = 1
+    folder: Path, before: dict[str, str], counts: Counter[str], kill: Callable[..., bool], *, times: int = 1
 ) -> bool:
-    copy = Path(shutil.copytree(root, folder / "copy"))
+    copy = Path(shutil.copytree(folder / "models", folder / "copy"))
     fired = kill(lambda: [publish(copy) for _ in range(times)])
     counts["killed"] += fired
     counts["broken"] += not sound(copy, before)
@@ -154,20 +154,20 @@ def crowd(folder: Path) -> dict[str, Any]:
         for turn in range(each):
             registry.add(artifacts[(number + turn) % len(artifacts)], f"task{(number + turn) % 3}", aliases=["best"])
 
+    seen: dict[str, int] = {}
+    registry = Registry(root, create=True)
+
     def read() -> None:
-        registry = Registry(root, create=True)
-        seen: dict[str, int] = {}
-        while sum(registry.aliases(name).get("best", 0) for name in registry.names()) < writers * each:
-            registry.changed()
-            for name in registry.names():
-                numbers = registry.numbers(name)
-                for number in numbers[seen.get(name, 0) :]:
-                    registry.open(registry.resolve(f"{name}:{number}"))
-                seen[name] = len(numbers)
+        registry.changed()
+        for name in registry.names():
+            numbers = registry.numbers(name)
+            for number in numbers[seen.get(name, 0) :]:
+                registry.open(registry.resolve(f"{name}:{number}"))
+            seen[name] = len(numbers)
 
     began = time.perf_counter()
-    codes = run_all([*(partial(write, n) for n in range(writers)), *[read] * 4])
-    registry = Registry(root)
+    codes = run_all([partial(write, number) for number in range(writers)], [read] * 4)
+    registry.changed()
     numbers = {name: registry.numbers(name) for name in registry.names()}
     return {
         "versions": sum(map(len, numbers.values())),
@@ -198,9 +198,10 @@ def look(folder: Path) -> dict[str, Any]:
     """How long it takes to see what was published among 1,000 tasks."""
     root = folder / "models"
     registry = Registry(root, create=True)
-    registry.add(tiny_artifact("classification", "ptuning-v2"), "task0")
-    for number in range(1, 1000):
-        shutil.copytree(root / "tasks" / "task0", root / "tasks" / f"task{number}")
+    artifact = tiny_artifact("classification", "ptuning-v2")
+    for number in range(1000):
+        registry.add(artifact, f"task{number}")
+    time.sleep(3)  # until what was just written counts as settled
     times = []
     registry.changed()
     for _ in range(21):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -59,9 +61,33 @@ def killed_after(seconds: float, action: Callable[[], object]) -> bool:
     return _ended(child) == -signal.SIGKILL
 
 
-def run_all(actions: list[Callable[[], object]]) -> list[int]:
-    """Run each in a child of its own, all at once; their exit codes."""
-    return [_ended(child) for child in [_forked(action) for action in actions]]
+def run_all(writers: list[Callable[[], object]], readers: list[Callable[[], object]]) -> list[int]:
+    """Run each in a child of its own, all at once: readers again and again until the writers are done, and once more.
+
+    Returns:
+        The exit codes.
+    """
+    end, stop = os.pipe()  # whose reading end tells children that the parent closed the other one
+
+    def again(read: Callable[[], object]) -> None:
+        os.close(stop)
+        done = False
+        while not done:
+            done = bool(select.select([end], [], [], 0)[0])
+            read()
+
+    watching = [_forked(partial(again, read)) for read in readers]
+    children = [_forked(partial(_without, stop, write)) for write in writers]
+    codes = [_ended(child) for child in children]
+    os.close(stop)
+    codes += [_ended(child) for child in watching]
+    os.close(end)
+    return codes
+
+
+def _without(handle: int, action: Callable[[], object]) -> None:
+    os.close(handle)
+    action()
 
 
 def _forked(action: Callable[[], object]) -> int:
@@ -126,7 +152,7 @@ class Disk:
         def fsync(handle: int) -> None:
             pause()
             real["fsync"](handle)
-            path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+            path = Path(f"/proc/self/fd/{handle}").readlink()
             if path.is_dir():
                 self._sync_folder(path)
             else:

@@ -9,6 +9,9 @@ import pytest
 
 from foreword.registry import Registry
 
+NAMES = {"classification": "tickets", "ner": "diary", "qa": "notices"}
+ANSWERS = {"tickets": "label", "diary": "entities", "notices": "text"}
+
 
 @pytest.fixture(scope="module")
 def registry(place, trained, tmp_path_factory):
@@ -41,17 +44,12 @@ def test_answers_are_those_of_each_artifact_in_order(place, trained, registry):
     result = place.run("predict", "--registry", registry, stdin=jsonl(lines))
     assert result.code == 0, result
     answers = [json.loads(line) for line in result.out.splitlines()]
+    versions = {"tickets": 2, "diary": 1, "tickets:1": 1, "notices": 1}
     assert [(one["task"], one["version"]) for one in answers] == [
-        {"tickets": ("tickets", 2), "diary": ("diary", 1), "tickets:1": ("tickets", 1), "notices": ("notices", 1)}[
-            line["task"]
-        ]
-        for line in lines
+        (line["task"].removesuffix(":1"), versions[line["task"]]) for line in lines
     ]
-    for task, name, key in (
-        ("classification", "tickets", "label"),
-        ("ner", "diary", "entities"),
-        ("qa", "notices", "text"),
-    ):
+    for task, name in NAMES.items():
+        key = ANSWERS[name]
         own = [line for line in lines if line["task"].startswith(name)]
         alone = place.run("predict", trained[task][0], stdin=jsonl(own)).out.splitlines()
         ours = [one for one in answers if one["task"] == name]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -177,6 +178,6 @@ def test_sorted_batches_of_items_with_several_rows_keep_both_limits(items, batch
     for batch in batches:
         taken = sum(rows[i] for i in batch)
         assert len(batch) == 1 or (taken <= batch_size and taken * max(lengths[i] for i in batch) <= most_tokens)
-    for batch, following in zip(batches, batches[1:], strict=False):  # none is smaller than it must be
+    for batch, following in pairwise(batches):  # none is smaller than it must be
         taken = sum(rows[i] for i in batch) + rows[following[0]]
         assert taken > batch_size or taken * lengths[following[0]] > most_tokens

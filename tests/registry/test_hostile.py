@@ -93,6 +93,8 @@ SEEDS = [
     "tasks/sst2",
 ]
 
+SUFFIXES = ["\0", "\n", ".", " ", "\u2044", "\uff0f", ":1", "@latest", "@sha256:" + "0" * 64]
+
 
 def hostile_names(count: int, seed: int = 7) -> Iterator[str]:
     """Names to begin with, then those names doubled, encoded, cut, joined, and mixed with other characters."""
@@ -109,9 +111,7 @@ def hostile_names(count: int, seed: int = 7) -> Iterator[str]:
         lambda name: name[::-1],
         lambda name: name.upper(),
         lambda name: "".join(chr(chance.randrange(0x10FFFF)) for _ in range(chance.randrange(1, 20))) + name,
-        lambda name: (
-            name + chance.choice(["\0", "\n", ".", " ", "\u2044", "\uff0f", ":1", "@latest", "@sha256:" + "0" * 64])
-        ),
+        lambda name: name + chance.choice(SUFFIXES),
     )
     for _ in range(count - len(SEEDS)):
         name = chance.choice(SEEDS)
@@ -166,7 +166,7 @@ class TestNames:
         assert len(outside(found, registry.root / "elsewhere")) > 0
 
     def test_none_is_published_under(self, registry, secret):
-        before = {p for p in registry.root.parent.rglob("*")}
+        before = set(registry.root.parent.rglob("*"))
         artifact = tiny_artifact()
         for name in hostile_names(2_000):
             with suppress(RegistryError, ArtifactError):  # some are names that a task may have
@@ -175,7 +175,7 @@ class TestNames:
             with suppress(RegistryError, ArtifactError):
                 registry.add(artifact / "nothing-there", "sst2", aliases=[name])
                 pytest.fail("published")
-        assert {p for p in registry.root.parent.rglob("*")} == before
+        assert set(registry.root.parent.rglob("*")) == before
 
     def test_messages_are_one_line_and_short(self, registry):
         for name in hostile_names(500):

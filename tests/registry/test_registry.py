@@ -147,8 +147,11 @@ class TestReferences:
 
     @pytest.mark.parametrize(
         "reference",
-        ["", "x", "sst2@", "sst2:", "sst2:0", "sst2:01", "sst2:3", "sst2:-1", "sst2:9999999999", "sst2@none", "SST2"]
-        + ["sst2@sha256:", "sst2@sha256:0123", "sst2@sha256:000000000000", "sst2@latest ", "sst2:1\n", "sst2@latest:1"],
+        [
+            *("", "x", "sst2@", "sst2:", "sst2:0", "sst2:01", "sst2:3", "sst2:-1", "sst2:9999999999", "sst2@none"),
+            *("SST2", "sst2@sha256:", "sst2@sha256:0123", "sst2@sha256:000000000000", "sst2@latest ", "sst2:1\n"),
+            "sst2@latest:1",
+        ],
     )
     def test_there_is_none(self, registry, reference):
         with pytest.raises(UnknownReference) as caught:
@@ -174,6 +177,23 @@ class TestReferences:
         assert other.changed()
         with pytest.raises(UnknownReference):
             other.resolve("new")
+
+    def test_also_where_nothing_happened_for_long(self, registry):
+        """Then files are not read again as long as their times stay."""
+        for path in (registry.root / "tasks").glob("*/*"):
+            os.utime(path, (1e9, 1e9))
+        other = Registry(registry.root)
+        listing = other._index["sst2"]
+        assert not other.changed()
+        assert other._index["sst2"] is listing
+        for change in (
+            lambda: registry.set_alias("sst2", "champion", 2),
+            lambda: registry.add(tiny_artifact(), "sst2"),
+            lambda: registry.remove("sst2:1"),
+        ):
+            change()
+            assert other.changed()
+            assert other._index["sst2"].same(registry._index["sst2"])
 
 
 class TestAliases:

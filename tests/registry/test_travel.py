@@ -1,4 +1,4 @@
-"""Versions travel as artifacts: through a folder, and through a hub that speaks as the real one does, on this machine."""
+"""Versions travel as artifacts: through a folder, and through what speaks as a hub does, on this machine."""
 
 from __future__ import annotations
 
@@ -92,10 +92,11 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             self.private.append(json.loads(body).get("private") or json.loads(body).get("visibility") == "private")
             self.answer(json.dumps({"url": f"http://{self.headers['Host']}/a/b"}).encode())
+        elif self.path == "/api/validate-yaml":
+            self.answer(json.dumps({"errors": [], "warnings": []}).encode())
         elif "/preupload/" in self.path:
-            modes = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
-            ]
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
             self.answer(json.dumps({"files": modes}).encode())
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):

@@ -186,16 +186,17 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-class TestKeys:
-    @pytest.fixture(scope="class")
-    def closed(self, registry_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
-        folder = tmp_path_factory.mktemp("keys")
-        (folder / "admin").write_text(ADMIN + "\n")
-        with served(
-            Registry(registry_root), keys=read_keys(keys_file(folder)), admin=read_admin_key(folder / "admin")
-        ) as one:
-            yield one
+@pytest.fixture(scope="module")
+def closed(registry_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "admin").write_text(ADMIN + "\n")
+    with served(
+        Registry(registry_root), keys=read_keys(keys_file(folder)), admin=read_admin_key(folder / "admin")
+    ) as one:
+        yield one
 
+
+class TestKeys:
     def test_without_a_key_only_the_open_addresses_answer(self, closed: Served):
         for path in ("/", "/healthz", "/readyz", "/openapi.json", "/docs"):
             assert closed.client.get(path).status_code == 200

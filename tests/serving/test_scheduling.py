@@ -269,13 +269,18 @@ class TestBatcher:
                 for size in (10, 20, 30):
                     pace.learn(size, size, size * 1.0)  # a second per token
             self.gate.clear()
+            batcher.admit(2, time.monotonic() + 1)  # nobody is here: it would only be known afterwards
             first = asyncio.create_task(self.ask(batcher, [Size()]))
             await asyncio.to_thread(self.began.wait, GENEROUS)
             second = asyncio.create_task(self.ask(batcher, [Size(longest=20)]))
             await asyncio.sleep(0.01)
             with pytest.raises(Busy, match="time") as refused:
-                batcher.submit([Size()], time.monotonic() + 1)
-            assert 15 <= refused.value.retry_after <= 60
+                batcher.admit(1, time.monotonic() + 1)
+            assert 25 <= refused.value.retry_after <= 60  # ten tokens that are being computed, and twenty that wait
+            batcher.admit(1, time.monotonic() + 10 * GENEROUS)
+            assert batcher.full is None
+            batcher.max_wait = 20.0
+            assert batcher.full == "time"
             self.gate.set()
             await asyncio.gather(first, second)
             batcher.stop()

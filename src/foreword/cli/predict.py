@@ -36,7 +36,7 @@ _WORKERS = 2
 
 def predict(
     artifact: Annotated[
-        Path | None, typer.Argument(metavar="[ARTIFACT]", help="An artifact, or the folder of the run that made it.")
+        Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
     ] = None,
     *,
     registry: Annotated[

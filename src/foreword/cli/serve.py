@@ -57,6 +57,9 @@ def serve(
         Path | None, typer.Option(help="Folder whose artifacts may be published over HTTP, with the admin key.")
     ] = None,
     max_queue: Annotated[int | None, typer.Option(min=1, help="Most inputs in the house at once.")] = None,
+    max_wait: Annotated[
+        float | None, typer.Option(min=0.01, help="Most seconds of work that may wait; then requests are refused.")
+    ] = None,
     max_inputs: Annotated[int | None, typer.Option(min=1, help="Most results of a request.")] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=16, help="Most tokens of a forward pass.")] = None,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Most rows of a forward pass.")] = None,
@@ -86,6 +89,7 @@ def serve(
         raise typer.Exit(run_workers(workers, port))
     limits = {
         "max_queue": max_queue,
+        "max_wait": max_wait,
         "max_inputs": max_inputs,
         "batch_tokens": batch_tokens,
         "batch_rows": batch_rows,

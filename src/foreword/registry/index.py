@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreword.artifacts.opening import entries
 from foreword.errors import ArtifactError, RegistryError
-from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, parse_version, versions_of
+from foreword.registry.layout import ALIASES, LIVE, REMOVED, TASKS, VERSIONS, parse_version, versions_of
 from foreword.registry.references import LATEST, Reference, is_alias, is_name
 from foreword.registry.sealed import read_sealed
 
 _LOOKS = 3
 """How often a task is looked at while someone removes versions of it."""
+
+_SETTLING = 2 * 10**9
+"""Nanoseconds after which two changes of a file have different times, on any file system."""
 
 _HINT = f"Say anew what '{LATEST}' stands for, and then the other aliases"
 
@@ -27,17 +31,24 @@ class Listing:
         live: numbers of its versions, ascending.
         removed: numbers of those that are gone.
         aliases: alias -> number, or the damage of the file that says so.
-        stamp: of that file.
+        stamp: of the file of aliases and the folder of versions; it changes with them.
+        settled: whether both were last written so long before they were looked at that a change since must show in
+            their stamp.
     """
 
     live: tuple[int, ...]
     removed: tuple[int, ...]
     aliases: Mapping[str, int] | RegistryError
-    stamp: tuple[int, ...] | None
+    stamp: tuple[int, ...]
+    settled: bool
 
     def same(self, other: Listing) -> bool:
         """Whether both tell of the same versions and aliases."""
-        return (self.live, self.removed, self.stamp) == (other.live, other.removed, other.stamp)
+        mine, theirs = (
+            (one.live, one.removed, str(one.aliases) if isinstance(one.aliases, RegistryError) else one.aliases)
+            for one in (self, other)
+        )
+        return mine == theirs
 
 
 Index = Mapping[str, Listing]
@@ -49,7 +60,7 @@ def look(root: Path, before: Index) -> dict[str, Listing]:
 
     Args:
         root: of the registry.
-        before: what was found the last time; aliases that did not change are not read again.
+        before: what was found the last time; tasks that did not change since are not read again.
 
     Raises:
         RegistryError: the registry cannot be read.
@@ -57,10 +68,8 @@ def look(root: Path, before: Index) -> dict[str, Listing]:
     try:
         with entries(root, TASKS) as found:
             names = sorted(e.name for e in found if is_name(e.name) and e.is_dir(follow_symlinks=False))
-    except ArtifactError:
-        if not (root / TASKS).exists():
-            return {}  # nothing was published yet
-        raise
+    except ArtifactError as error:
+        raise RegistryError(str(error)) from error
     return {name: list_task(root, name, before.get(name)) for name in names}
 
 
@@ -71,18 +80,19 @@ def list_task(root: Path, name: str, before: Listing | None = None) -> Listing:
     Whoever removes moves the alias first; then it is looked at again.
     """
     for _ in range(_LOOKS):
-        stamp = _stamp(root, name)
-        aliases = before.aliases if before is not None and before.stamp == stamp else read_aliases(root, name)
+        now, stamp = time.time_ns(), _stamp(root, name)
+        if before is not None and before.settled and before.stamp == stamp:
+            return before
+        aliases = read_aliases(root, name)
         numbers = dict(_numbers(root, name))
         live, removed = (tuple(sorted(n for n, k in numbers.items() if k == kind)) for kind in (LIVE, REMOVED))
         if isinstance(aliases, RegistryError) or set(aliases.values()) <= set(live):
             break
-        before = None
-    if stamp is None and (removed or len(live) > 1):
+    if isinstance(aliases, dict) and not aliases and (removed or len(live) > 1) and not _is_there(root, name):
         aliases = RegistryError(f"{root.joinpath(TASKS, name, ALIASES)}: is missing. {_HINT}")
-    elif not isinstance(aliases, RegistryError) and live and LATEST not in aliases:
+    elif isinstance(aliases, dict) and live and LATEST not in aliases:
         aliases = {**aliases, LATEST: live[-1]}  # its publisher was killed before it could say so
-    return Listing(live, removed, aliases, stamp)
+    return Listing(live, removed, aliases, stamp, settled=max(stamp[0], stamp[3]) < now - _SETTLING)
 
 
 def find(listing: Listing, wanted: Reference, digests: Mapping[int, str]) -> int | None:
@@ -119,7 +129,7 @@ def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
     """The aliases of a task, or the damage of their file."""
     place = (TASKS, name, ALIASES)
     where = root.joinpath(*place)
-    if not os.path.lexists(where):
+    if not _is_there(root, name):
         return {}
     try:
         said = read_sealed(root, *place)
@@ -132,12 +142,20 @@ def read_aliases(root: Path, name: str) -> dict[str, int] | RegistryError:
     return RegistryError(f"{where}: is not the file of aliases of '{name}'. {_HINT}")
 
 
-def _stamp(root: Path, name: str) -> tuple[int, ...] | None:
-    try:
-        found = root.joinpath(TASKS, name, ALIASES).stat(follow_symlinks=False)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _is_there(root: Path, name: str) -> bool:
+    return os.path.lexists(root.joinpath(TASKS, name, ALIASES))
+
+
+def _stamp(root: Path, name: str) -> tuple[int, ...]:
+    """When the file of aliases and the folder of versions were last written, and which they are; zeros for none."""
+    found: list[int] = []
+    for place in (ALIASES, VERSIONS):
+        try:
+            state = os.lstat(f"{root}/{TASKS}/{name}/{place}")
+            found += state.st_mtime_ns, state.st_ino, state.st_size
+        except OSError:
+            found += 0, 0, 0
+    return tuple(found)
 
 
 def _numbers(root: Path, name: str) -> Iterator[tuple[int, str]]:

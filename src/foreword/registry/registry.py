@@ -140,7 +140,9 @@ class Registry:
         return self._version(name, number)
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
-        """Let an alias stand for a version from now on. Where the file of aliases is damaged, `latest` begins a new one.
+        """Let an alias stand for a version from now on.
+
+        Where the file of aliases is damaged, `latest` begins a new one.
 
         Raises:
             RegistryError: the alias is no word for one.

@@ -49,7 +49,7 @@ def remove_versions(root: Path, name: str, listing: Listing, numbers: Sequence[i
     for alias, number in sorted(aliases.items()):
         if number in numbers and alias != LATEST:
             raise RegistryError(
-                f"'{name}@{alias}' stands for {name}:{number}. Let it stand for another version first, or remove the alias"
+                f"'{name}@{alias}' stands for {name}:{number}. Let it stand for another version, or remove it, first"
             )
     left = [number for number in listing.live if number not in numbers]
     if aliases.get(LATEST) not in left:

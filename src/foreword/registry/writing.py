@@ -58,14 +58,20 @@ def make_registry(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         if (root / MARKER).exists():
             return
-        strangers = [p.name for p in root.iterdir() if p.name != LOCK and not p.name.endswith(UNFINISHED)]
+        strangers = [path for path in root.iterdir() if not _begun(path)]
     except OSError as error:
         raise OutputError(f"{root}: cannot be made a registry ({error.strerror})") from error
     if strangers and not (root / MARKER).exists():
         raise RegistryError(f"{root}: is neither a registry nor empty. Choose another folder")
     with writing(root):
         if not (root / MARKER).exists():
+            make_folders(root, TASKS)
             write_whole(root / MARKER, seal({"format": _FORMAT, "layout": LAYOUT_VERSION}))
+
+
+def _begun(path: Path) -> bool:
+    """Whether something is of a registry that was not made to its end."""
+    return path.name == LOCK or path.name.endswith(UNFINISHED) or (path.name == TASKS and not any(path.iterdir()))
 
 
 def check_registry(root: Path) -> None:

@@ -132,8 +132,8 @@ async def answer(service: Service, asks: Sequence[Ask], options: Options, receiv
     until, timing = time.monotonic() + seconds, Timing()
     live = [ask for ask in asks if ask.problem is None]
     try:
-        with _room(service, len(live)):
-            await service.batcher.aside(lambda: _encode(service, live, options))
+        with _room(service, len(live), until):
+            await service.batcher.aside(lambda: _encode(service, live, options, until))
             live = [ask for ask in live if ask.job is not None]
             if live:
                 await _compute(service, live, until, receive, timing)
@@ -146,19 +146,22 @@ async def answer(service: Service, asks: Sequence[Ask], options: Options, receiv
 
 
 @contextmanager
-def _room(service: Service, inputs: int) -> Iterator[None]:
-    service.batcher.admit(inputs)
+def _room(service: Service, inputs: int, until: float) -> Iterator[None]:
+    service.batcher.admit(inputs, until)
     try:
         yield
     finally:
         service.batcher.release(inputs)
 
 
-def _encode(service: Service, asks: Sequence[Ask], options: Options) -> None:
-    """Load what is needed and make rows; runs aside."""
+def _encode(service: Service, asks: Sequence[Ask], options: Options, until: float) -> None:
+    """Load what is needed and make rows, as long as somebody waits for them; runs aside."""
     settings = service.settings
     for ask in asks:
         assert ask.handle is not None
+        if time.monotonic() >= until:
+            ask.problem = deadline()
+            continue
         try:
             _bound(_characters(ask.record), settings.max_text, "characters")
             job = service.engine.encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,6 +37,10 @@ _NAMES = {
     for name in model.model_fields
 }
 """Names of the fields of requests: only these are ever told back."""
+_SWITCH = 2e-4
+"""Seconds after which a thread that computes in Python lets another go on (Python's own 5 ms are for other programs).
+A forward pass gives the interpreter up in every operation; with hundreds of them, waiting 5 ms each time for an event
+loop that is busy refusing requests would take a second where 20 ms are needed."""
 log = logging.getLogger(__name__)
 
 
@@ -95,6 +100,7 @@ def _service(engine: Engine, settings: ServingSettings) -> Service:
         waiting,
         max_queue=settings.max_queue,
         max_tokens=settings.max_queue * settings.batch_tokens // 8,
+        max_wait=settings.max_wait,
         tokenizers=settings.tokenizers,
         observe=metrics.observe,
     )
@@ -124,6 +130,7 @@ def _now(service: Service) -> dict[str, float]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    sys.setswitchinterval(_SWITCH)
     service.batcher.start()
     beside = [asyncio.create_task(keep_testing(service)), asyncio.create_task(_poll(service))]
     try:

@@ -111,8 +111,8 @@ class Front:
         if path in WORKING and scope["method"] == "POST":
             if self._service.draining:
                 raise Problem("draining", "The server is stopping and takes no new work. Ask another")
-            if self._service.batcher.full:
-                raise busy_problem(self._service, "inputs", self._service.batcher.retry_after)
+            if reason := self._service.batcher.full:
+                raise busy_problem(self._service, reason, self._service.batcher.retry_after)
         return caller
 
     def _caller(self, path: str, headers: Headers) -> Caller:

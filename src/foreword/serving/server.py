@@ -64,6 +64,7 @@ def make_server(app: FastAPI) -> Server:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=settings.max_headers,
+        timeout_keep_alive=settings.keep_alive,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=math.ceil(min(settings.grace, 5.0)),
     )

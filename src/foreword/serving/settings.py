@@ -28,6 +28,9 @@ class ServingSettings(BaseModel):
     """Most bytes of a request's line and headers."""
     max_queue: PositiveInt = 1024
     """Most inputs that are in the house at once; further ones are refused with 429."""
+    max_wait: PositiveFloat = 10.0
+    """Most seconds of work that may wait; beyond it requests are refused at the door, before their body is read. Set it
+    to what callers have patience for: then an overload costs hardly more than the answers that are given."""
     max_connections: PositiveInt = 4096
     """Most open connections; a backstop, not a queue."""
 
@@ -48,6 +51,8 @@ class ServingSettings(BaseModel):
     """Seconds until a request without a limit of its own is given up."""
     receipt: PositiveFloat = 10.0
     """Seconds within which a request must have arrived, head and body."""
+    keep_alive: PositiveInt = 75
+    """Seconds that a connection stays open between requests; longer than proxies keep theirs, which is 60 in nginx."""
     grace: PositiveFloat = 30.0
     """Seconds that requests in flight have to finish once the server is told to stop."""
     notice: float = 0.0

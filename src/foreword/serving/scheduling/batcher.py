@@ -22,6 +22,8 @@ Answers = Sequence[dict[str, Any] | ForewordError]
 Observer = Callable[[Sequence[Work], float, Sequence[float]], None]
 
 _LONGEST_RETRY = 60
+_CAUTION = 1.25
+"""By how much the time until an answer is taken to be longer than it is worked out to be."""
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +48,7 @@ class Batcher:
         waiting: the queue.
         max_queue: most inputs that are in the house at once.
         max_tokens: most tokens that wait at once.
+        max_wait: most seconds of work that may be in the house, for `full`.
         tokenizers: threads for `aside`.
         observe: told of every pass: its works, its seconds, and how long each had waited.
     """
@@ -57,11 +60,12 @@ class Batcher:
         *,
         max_queue: int,
         max_tokens: int,
+        max_wait: float = math.inf,
         tokenizers: int = 2,
         observe: Observer | None = None,
     ) -> None:
         self._run, self._waiting, self._observe = run, waiting, observe
-        self.max_queue, self.max_tokens = max_queue, max_tokens
+        self.max_queue, self.max_tokens, self.max_wait = max_queue, max_tokens, max_wait
         self.inside = 0
         """Inputs that are in the house: being encoded, waiting, or in a pass."""
         self.paces = {False: Pace(), True: Pace()}
@@ -69,6 +73,9 @@ class Batcher:
         self._ready = threading.Condition()
         self._stopping = False
         self._began: float | None = None
+        self._running = self._running_inputs = 0
+        self._tokens = 0.0
+        """Tokens of an input, lately; those of inputs that are being encoded are not known."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="forward", daemon=True)
 
@@ -100,23 +107,30 @@ class Batcher:
             return len(self._waiting), sum(self._waiting.tokens.values()), age
 
     @property
-    def full(self) -> bool:
-        """Whether not even one input finds room."""
-        return self.inside >= self.max_queue
+    def full(self) -> str | None:
+        """Why not even one more input finds room, "inputs" or "time"; None if it does."""
+        if self.inside >= self.max_queue:
+            return "inputs"
+        return "time" if self.inside and self._backlog(1) > self.max_wait else None
 
     @property
     def retry_after(self) -> int:
         """Whole seconds after which there may be room, from how fast the latest passes were."""
-        return max(1, min(_LONGEST_RETRY, math.ceil(self._drain())))
+        return max(1, min(_LONGEST_RETRY, math.ceil(self._backlog(0))))
 
-    def admit(self, inputs: int) -> None:
+    def admit(self, inputs: int, deadline: float = math.inf) -> None:
         """Let so many inputs into the house; `release` them when they are answered.
 
+        Whoever would be answered too late is refused here, before anything is done for it: work that expires in the
+        queue is work that somebody else could have had.
+
         Raises:
-            Busy: there is no room.
+            Busy: there is no room, or not in time.
         """
-        if self.inside + inputs > self.max_queue and (self.inside or inputs > self.max_queue):
+        if self.inside + inputs > self.max_queue:
             raise Busy("inputs", self.retry_after)
+        if self.inside and time.monotonic() + _CAUTION * self._backlog(inputs) > deadline:
+            raise Busy("time", self.retry_after)
         self.inside += inputs
 
     def release(self, inputs: int) -> None:
@@ -131,7 +145,7 @@ class Batcher:
         """Put the jobs of one request into the queue, all or none.
 
         Raises:
-            Busy: too many tokens wait, or they would not be answered in time.
+            Busy: too many tokens wait.
         """
         now, loop = time.monotonic(), asyncio.get_running_loop()
         tokens = sum(job.tokens for job in jobs)
@@ -141,8 +155,7 @@ class Batcher:
             before = sum(self._waiting.tokens.values())
             if before and before + tokens > self.max_tokens:
                 raise Busy("tokens", self.retry_after)
-            if before and now + self._drain() > deadline:
-                raise Busy("time", self.retry_after)
+            self._tokens += 0.1 * (tokens / len(jobs) - self._tokens)
             for work in works:
                 self._waiting.add(work)
             self._ready.notify()
@@ -153,10 +166,13 @@ class Batcher:
         with self._ready:
             return self._waiting.withdraw(works)
 
-    def _drain(self) -> float:
-        """Seconds until what waits now is answered."""
+    def _backlog(self, more: int) -> float:
+        """Seconds until all that is in the house is answered, and so many more inputs."""
         size = self._waiting.batch_tokens
-        return sum(pace.drain(self._waiting.tokens[writes], size) for writes, pace in self.paces.items())
+        known = sum(self._waiting.tokens.values()) + self._running
+        unknown = max(0, self.inside + more - len(self._waiting) - self._running_inputs) * self._tokens
+        reads = self.paces[False].drain(known - self._waiting.tokens[True] + unknown, size)
+        return reads + self.paces[True].drain(self._waiting.tokens[True], size)
 
     def _serve(self) -> None:
         """The forward thread."""
@@ -174,13 +190,16 @@ class Batcher:
                 self._pass(batch)
 
     def _pass(self, batch: list[Work]) -> None:
+        tokens = sum(work.job.tokens for work in batch)
+        self._running, self._running_inputs = tokens, len(batch)
         began = self._began = time.monotonic()
         answers = self._answers([work.job for work in batch])
         seconds, self._began = time.monotonic() - began, None
+        self._running = self._running_inputs = 0
         rows = sum(work.job.rows for work in batch)
         tasks = len({work.job.handle.task for work in batch})
         padded = rows * max(work.job.longest for work in batch)
-        self.paces[batch[0].job.handle.writes].learn(sum(work.job.tokens for work in batch), padded, seconds)
+        self.paces[batch[0].job.handle.writes].learn(tokens, padded, seconds)
         waits = [began - work.arrived for work in batch]
         if self._observe is not None:
             self._observe(batch, seconds, waits)

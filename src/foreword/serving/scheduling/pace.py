@@ -59,7 +59,7 @@ class Pace:
         slope, base = self.line
         return min(base / slope, float(most))
 
-    def drain(self, tokens: int, batch_tokens: int) -> float:
+    def drain(self, tokens: float, batch_tokens: int) -> float:
         """Seconds until so many waiting tokens are answered."""
         slope, base = self.line
         padded = tokens * self.padding
