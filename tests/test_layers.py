@@ -26,6 +26,7 @@ LAYERS = (
     {"training"},
     {"api", "recipes"},
     {"studies", "serving"},
+    {"scaling"},
     {"cli"},
 )
 """Lowest first. A room imports from lower layers and from itself, so those of one layer never meet."""

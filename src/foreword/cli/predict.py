@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -16,11 +17,13 @@ import typer
 
 from foreword.cli.loading import BackboneName, open_engine, open_predictor
 from foreword.cli.printing import examples, warn
+from foreword.cli.scaling import check_ray, refuse, seen_from_anywhere
 from foreword.errors import DataError, OutputError, RecipeError
 
 if TYPE_CHECKING:
     from foreword.inference.engine import Engine
     from foreword.inference.predictor import Predictor
+    from foreword.scaling.scoring import Scores
 
 EXAMPLES = examples(
     "foreword predict runs/tickets --input new.jsonl --output answers.jsonl",
@@ -28,6 +31,7 @@ EXAMPLES = examples(
     "foreword predict --registry registry --input many-tasks.jsonl --output answers.jsonl",
 )
 PIPE = "-"
+_WORKERS = 2
 
 
 def predict(
@@ -49,6 +53,10 @@ def predict(
         int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
     ] = 0,
     backbone: BackboneName = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Answer a file in several processes (docs/scaling.md).")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: processes, each with a model of its own; 2.")
+    ] = None,
 ) -> None:
     """Answer one JSON object per line, in order.
 
@@ -61,26 +69,64 @@ def predict(
 
     An output file is written whole or not at all.
     """
-    from foreword.data.readers import parse_json_lines
-    from foreword.data.readers.base import read_lines
+    from foreword.data.readers.base import is_packed
 
-    if (artifact is None) == (registry is None):
-        raise RecipeError(
-            "give an ARTIFACT, or --registry for lines that name their task themselves"
-            + ("" if artifact is None else "; not both")
-        )
-    answering: Predictor | Engine
-    if artifact is not None:
-        answering = open_predictor(artifact, backbone, batch_size or 32)
+    if ray:
+        check_ray()
+        backbone = backbone and seen_from_anywhere(backbone)
+        refuse({"--input -": input == PIPE}, "is not for --ray, which reads a file in many places at once")
+        refuse({f"--input {input}": is_packed(input)}, "is packed, and --ray reads a file in many places: unpack it")
     else:
-        assert registry is not None
-        answering = open_engine(registry, backbone, batch_size or 64)
-    lines, name = (_piped_lines(), "<stdin>") if input == PIPE else (read_lines(input), input)
+        refuse({"--workers": workers}, "needs --ray")
+    make = _maker(artifact, registry, backbone, batch_size)
+    answers: Scores | _Answers
+    if ray:
+        from foreword.scaling.scoring import Scores
+
+        answers = Scores(input, make, workers=workers or _WORKERS, candidates=candidates)
+    else:
+        answers = _Answers(make(), input, candidates)
     with _open_output(output) as out:
-        for answer in answering.stream(parse_json_lines(lines, name), candidates=candidates):
-            out.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-    for warning in answering.warnings:
+        out.writelines(answers)
+    for warning in answers.warnings:
         warn(warning)
+
+
+class _Answers:
+    """Answers of this process as JSON lines, in order."""
+
+    def __init__(self, answering: Predictor | Engine, input: str, candidates: int) -> None:
+        self._answering, self._input, self._candidates = answering, input, candidates
+
+    def __iter__(self) -> Iterator[bytes]:
+        from foreword.data.readers import parse_json_lines
+        from foreword.data.readers.base import read_lines
+
+        name, lines = ("<stdin>", _piped_lines()) if self._input == PIPE else (self._input, read_lines(self._input))
+        for answer in self._answering.stream(parse_json_lines(lines, name), candidates=self._candidates):
+            yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._answering.warnings
+
+
+def _maker(
+    artifact: Path | None, registry: Path | None, backbone: str | None, batch_size: int | None
+) -> Callable[[], Predictor | Engine]:
+    """What makes what answers, wherever it is called.
+
+    Raises:
+        RecipeError: neither or both are given.
+    """
+    if artifact is not None and registry is None:
+        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32)
+    if registry is not None and artifact is None:
+        return partial(open_engine, registry.absolute(), backbone, batch_size or 64)
+    raise RecipeError(
+        "give an ARTIFACT, or --registry for lines that name their task themselves"
+        + ("" if artifact is None else "; not both")
+    )
 
 
 def _piped_lines() -> Iterator[str]:

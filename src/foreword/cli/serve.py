@@ -5,18 +5,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from socket import socket
 from typing import Annotated, Any
 
 import typer
 
 from foreword.cli.printing import examples
+from foreword.cli.scaling import check_ray, refuse, replicas_between, seen_from_anywhere
 from foreword.errors import ForewordError, OutputError, RecipeError
 
 EXAMPLES = examples(
     "foreword serve registry --backbone sentence-transformers/all-MiniLM-L6-v2",
     "foreword serve registry --backbone bert-base-uncased --budget 200MB --keys keys.toml",
+    "foreword serve registry --backbone bert-base-uncased --ray --replicas 2",
     'curl localhost:8000/v1/predict --json \'{"task": "sst2", "inputs": ["A warm, funny film."]}\'',
 )
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -34,6 +39,11 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Processes, each with a model of its own, at PORT, PORT+1, ...")
     ] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve from replicas behind Ray Serve (docs/scaling.md).")] = False,
+    replicas: Annotated[int | None, typer.Option(min=1, help="With --ray: how many replicas.")] = None,
+    autoscale: Annotated[
+        str | None, typer.Option(metavar="MIN:MAX", help="With --ray: as many replicas as there is work for.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory for prompts and heads, such as 200MB.")
     ] = None,
@@ -66,6 +76,13 @@ def serve(
     It stops on SIGTERM or Ctrl-C, after answering what was begun.
     """
     _check_extra()
+    if ray:
+        check_ray()
+        refuse({"--workers": workers if workers > 1 else None}, "is for one machine. With --ray it is --replicas")
+        refuse({"--replicas": autoscale and replicas}, "and --autoscale exclude each other")
+        refuse({"--port 0": port == 0, "--receipt": receipt}, "is not for --ray, whose proxy takes the requests in")
+    else:
+        refuse({"--replicas": replicas, "--autoscale": autoscale}, "needs --ray")
     if workers > 1:
         from foreword.serving.workers import run_workers
 
@@ -82,15 +99,20 @@ def serve(
         "notice": notice,
     }
     settings = _settings(keys, admin_key_file, import_root, {name: v for name, v in limits.items() if v is not None})
-    engine = _engine(
-        registry,
-        backbone,
+    make_engine = partial(
+        _engine,
+        registry.absolute(),
+        seen_from_anywhere(backbone) if ray else backbone,
         language_model=language_model,
         budget=None if budget is None else size_in_bytes(budget),
         bf16=bf16,
         threads=threads,
     )
-    _listen(engine, settings, host, port)
+    if ray:
+        least, most = replicas_between(autoscale) if autoscale else (replicas or 1, replicas or 1)
+        _serve_on_ray(make_engine, settings, host, port, registry=registry, least=least, most=most, cpus=threads or 1)
+    else:
+        _listen(make_engine(), settings, host, port)
 
 
 def size_in_bytes(text: str) -> int:
@@ -145,17 +167,47 @@ def _engine(
 def _listen(engine: Any, settings: Any, host: str, port: int) -> None:
     from foreword.serving import create_app
     from foreword.serving.logs import to_stderr
-    from foreword.serving.server import listening_socket, make_server
+    from foreword.serving.server import make_server
 
     app = create_app(engine, settings)
     to_stderr()
     server = make_server(app)
+    sock = _socket(host, port)
+    _say_where(len(engine.source.names()), host, sock.getsockname()[1])
+    server.run(sockets=[sock])
+
+
+def _serve_on_ray(
+    make_engine: Callable[[], Any],
+    settings: Any,
+    host: str,
+    port: int,
+    *,
+    registry: Path,
+    least: int,
+    most: int,
+    cpus: int,
+) -> None:
+    from foreword.registry import Registry
+    from foreword.scaling.serving import Scale, replicas, wait_for_signal
+
+    tasks = len(Registry(registry).names())
+    _socket(host, port).close()
+    with replicas(make_engine, settings, Scale(least, most, cpus), host=host, port=port):
+        _say_where(tasks, host, port)
+        wait_for_signal()
+
+
+def _socket(host: str, port: int) -> socket:
+    from foreword.serving.server import listening_socket
+
     try:
-        sock = listening_socket(host, port)
+        return listening_socket(host, port)
     except OSError as error:
         raise ForewordError(
             f"cannot listen at {host}:{port} ({error.strerror or error}). Choose another --port"
         ) from error
-    where = sock.getsockname()
-    typer.echo(f"Serving {len(engine.source.names())} tasks at http://{host}:{where[1]}", err=True)
-    server.run(sockets=[sock])
+
+
+def _say_where(tasks: int, host: str, port: int) -> None:
+    typer.echo(f"Serving {tasks} tasks at http://{host}:{port}", err=True)

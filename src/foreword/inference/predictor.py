@@ -60,15 +60,17 @@ class Predictor:
         """
         return list(self.stream(Source(items=tuple(inputs)).records(), candidates=candidates))
 
-    def stream(self, records: Iterable[Record], chunk: int = 256, *, candidates: int = 0) -> Iterator[dict[str, Any]]:
-        """Answer records as they come, ``chunk`` at a time, order kept.
+    def stream(
+        self, records: Iterable[Record], chunk: int = 256, *, candidates: int = 0, first: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Answer records as they come, ``chunk`` at a time, order kept; ``first`` is the number of the first one.
 
         Raises:
             DataError: a record lacks what the task reads.
             TaskError: candidates are wanted of a task that has none.
         """
         waiting = iter(records)
-        count = 0
+        count = first
         while block := list(islice(waiting, chunk)):
             examples = self.task.read(block, labelled=False, first=count)
             count += len(block)

@@ -52,11 +52,28 @@ def read_lines(file: str) -> Iterator[str]:
     try:
         with gzip.open(file) if is_packed(file) else Path(file).open("rb") as stream:
             for number, raw in enumerate(stream, start=1):
-                yield _decode(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, file, number)
+                yield decode_line(raw, file, number)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"cannot be unpacked, after {number} lines ({error})", file=file) from error
     except OSError as error:
         raise unreadable(file, error) from error
+
+
+def decode_line(raw: bytes, file: str, line: int) -> str:
+    """A line of a UTF-8 file; the first one without a byte order mark.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return (raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8 (byte {error.start + 1} of the line is 0x{error.object[error.start]:02x})",
+            file=file,
+            line=line,
+            hint="Save the file as UTF-8",
+        ) from error
 
 
 def is_packed(file: str) -> bool:
@@ -110,18 +127,6 @@ def parse_json(text: str) -> Any:
     if "\\ud" in text.lower() or not text.isascii():
         _check_characters(value)
     return value
-
-
-def _decode(raw: bytes, file: str, line: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})",
-            file=file,
-            line=line,
-            hint="Save the file as UTF-8",
-        ) from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,18 +23,19 @@ def read_json_lines(file: str, options: ReadOptions) -> Iterator[Record]:
     return parse_json_lines(read_lines(file), file)
 
 
-def parse_json_lines(lines: Iterable[str], name: str) -> Iterator[Record]:
+def parse_json_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[Record]:
     """Stream one record for each line that is not blank, from a file, a list or standard input.
 
     Args:
         lines: the lines, with or without their line ends.
         name: what messages call the source.
+        first: number of the first of them.
 
     Raises:
         DataError: a line is not a JSON object, or the stream is not UTF-8.
     """
     try:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, start=first):
             content = line.removeprefix("\ufeff") if number == 1 else line
             if content.strip():
                 yield Record(_parse_object(content, name, number), name, number)

@@ -164,7 +164,7 @@ class Engine:
         return list(self._answered(records))
 
     def stream(
-        self, records: Iterable[Record], *, candidates: int = 0, field: str = "task"
+        self, records: Iterable[Record], *, candidates: int = 0, field: str = "task", first: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Answer records that name their task themselves, as they come, order kept, in bounded memory.
 
@@ -174,14 +174,18 @@ class Engine:
             records: any number of them.
             candidates: how many of the best answers are listed too, for tasks that rank them.
             field: of the record, with the reference.
+            first: number of the first of them, from which those get their ids that bring none.
 
         Raises:
             DataError: a record lacks its task, or what the task reads.
             ForewordError: whatever else is wrong with an input.
         """
-        return self._answered(((record.text(field), record) for record in records), candidates=candidates)
+        inputs = ((record.text(field), record) for record in records)
+        return self._answered(inputs, candidates=candidates, first=first)
 
-    def _answered(self, inputs: Iterable[tuple[str, Record]], *, candidates: int = 0) -> Iterator[dict[str, Any]]:
+    def _answered(
+        self, inputs: Iterable[tuple[str, Record]], *, candidates: int = 0, first: int = 0
+    ) -> Iterator[dict[str, Any]]:
         """Answers with the names of their tasks, and the versions where there are some."""
         handles: dict[str, Handle] = {}
 
@@ -190,7 +194,7 @@ class Engine:
                 handles[reference] = self.resolve(reference)
             return self._encode(handles[reference], record, number=number, candidates=candidates)
 
-        jobs = (job(number, *one) for number, one in enumerate(inputs))
+        jobs = (job(number, *one) for number, one in enumerate(inputs, start=first))
         for block in in_blocks(jobs, self._budget):
             answers = in_batches(self.run, block, self._batch_size, self.backbone.device)
             for one, answer in zip(block, answers, strict=True):
