@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -40,6 +39,19 @@ class Answering(Protocol):
 
     def stream(self, records: Iterable[Record], *, candidates: int, first: int) -> Iterator[dict[str, Any]]:
         """Answer records in order; the first of them has the number ``first``."""
+
+
+class WorkerError(ForewordError):
+    """What a worker found wrong, in its own words.
+
+    Args:
+        message: of the worker's error.
+        code: that error's.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Scores:
@@ -85,9 +97,9 @@ class Scores:
                 num_cpus=1,
             )
             for row in answered.iter_rows():
-                if row["error"]:
-                    raise pickle.loads(row["error"])
                 told = json.loads(row["told"])
+                if "error" in told:
+                    raise WorkerError(told["error"], told["code"])
                 self._notes.update(told["notes"])
                 self._caveats |= dict.fromkeys(told["caveats"])
                 yield row["lines"]
@@ -119,11 +131,11 @@ class _Worker:
             found = self._answering.stream(records, candidates=self._candidates, first=record)
             lines = b"".join(json.dumps(answer, ensure_ascii=False).encode() + b"\n" for answer in found)
         except ForewordError as error:
-            return {"lines": [b""], "told": [""], "error": [pickle.dumps(error)]}
+            return {"lines": [b""], "told": [json.dumps({"error": str(error), "code": error.code})]}
         notes = dict(self._answering.notes)
         self._answering.notes.clear()
         told = json.dumps({"notes": notes, "caveats": self._answering.warnings})
-        return {"lines": [lines], "told": [told], "error": [b""]}
+        return {"lines": [lines], "told": [told]}
 
     def _lines(self, start: int, size: int, line: int) -> Iterator[str]:
         try:
