@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from foreword.attachment import Attachment, active
 from foreword.backbones import Backbone, continuation_logits, generate
 from foreword.data.batching import WRITTEN, Batch
-from foreword.errors import BackboneError
 from foreword.heads import Head
 from foreword.injection import Injection, Mixture, Prompt
 from foreword.methods import Method, PromptEncoder, attach, fold, single
@@ -102,11 +101,7 @@ class PromptedModel(nn.Module):
         Raises:
             BackboneError: another model has tuned the backbone since this one was made.
         """
-        if self.backbone.generation != self._generation:
-            raise BackboneError(
-                f"{self.backbone.name}: its weights were changed by another model since this one was made on it. "
-                "Load a backbone of its own for each model that tunes one"
-            )
+        self.backbone.check_unchanged(self._generation)
         return active(self.attachment)
 
     def parts(self) -> dict[str, nn.Module]:

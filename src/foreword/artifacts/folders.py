@@ -70,7 +70,7 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
         unfinished.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -197,6 +197,18 @@ class Backbone(Speaker):
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in names)
 
+    def check_unchanged(self, generation: int) -> None:
+        """Refuse to go on for whoever was made on this backbone when it was of another generation.
+
+        Raises:
+            BackboneError: another model has given weights free since.
+        """
+        if self.generation != generation:
+            raise BackboneError(
+                f"{self.name}: its weights were changed by another model since this one was made on it. "
+                "Load a backbone of its own for each model that tunes one"
+            )
+
     def regularize(self, *, hidden: float = 0.0, attention: float = 0.0) -> None:
         """Choose the dropout that runs inside the backbone while training.
 

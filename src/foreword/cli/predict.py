@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,18 +139,13 @@ def _piped_lines() -> Iterator[str]:
 @contextmanager
 def _open_output(output: str) -> Iterator[BinaryIO]:
     """Standard output, or a file that appears when the block ends well."""
+    from foreword.artifacts.folders import whole_file
+
     if output == PIPE:
         yield sys.stdout.buffer
         return
     path = Path(output)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        yield file

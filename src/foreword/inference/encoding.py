@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,3 +86,8 @@ def room_for_text(backbone: Backbone, max_length: int | None, reserved: int) -> 
             "to the text. Lower method.prompt_length (or the counts of method.template)"
         )
     return left if max_length is None else min(max_length, left)
+
+
+def in_words(notes: Mapping[str, int]) -> list[str]:
+    """What had to be done to make inputs fit, for users."""
+    return [f"{count} inputs {note}" for note, count in notes.items()]

@@ -14,7 +14,7 @@ from foreword.artifacts.format import Artifact, load_artifact
 from foreword.backbones import Backbone, load_backbone
 from foreword.data.records import Record
 from foreword.data.sources import Source
-from foreword.inference.encoding import EncodedSet, encode_examples
+from foreword.inference.encoding import EncodedSet, encode_examples, in_words
 from foreword.inference.forward import predict_encoded
 from foreword.metrics.scores import Scores
 
@@ -49,7 +49,7 @@ class Predictor:
         """What had to be done so far to make inputs fit, and where the backbone is rounded otherwise, in words."""
         ours, theirs = (entry.quantization or "none" for entry in (self.artifact.manifest.backbone, self.backbone))
         rounded = f"trained on a backbone with quantization '{ours}', used on one with '{theirs}': evaluate it there"
-        return [*([rounded] if ours != theirs else []), *(f"{n} inputs {note}" for note, n in self.notes.items())]
+        return [*([rounded] if ours != theirs else []), *in_words(self.notes)]
 
     def predict(self, inputs: Iterable[Mapping[str, Any]], *, candidates: int = 0) -> list[dict[str, Any]]:
         """Answer every input, in order.
@@ -78,10 +78,7 @@ class Predictor:
             self.notes += encoded.notes
             predictions = predict_encoded(self.model, self.task, encoded, batch_size=self.batch_size)
             for example, prediction in zip(examples, predictions, strict=True):
-                answer = self.task.to_json(example, prediction)
-                if candidates:
-                    answer["candidates"] = self.task.candidates(example, prediction)[:candidates]
-                yield answer
+                yield self.task.told(example, prediction, candidates)
 
     def evaluate(self, data: Source) -> Scores:
         """The task's metric on labelled data.

@@ -20,6 +20,7 @@ from foreword.data.readers import parse_json_lines
 from foreword.data.readers.base import decode_line, unreadable
 from foreword.data.records import Record
 from foreword.errors import ForewordError
+from foreword.inference.encoding import in_words
 from foreword.scaling.cluster import cluster
 
 _RECORDS = 256
@@ -107,7 +108,7 @@ class Scores:
     @property
     def warnings(self) -> list[str]:
         """What had to be done so far to make inputs fit, and what else the workers warned of."""
-        return [*self._caveats, *(f"{count} inputs {note}" for note, count in self._notes.items())]
+        return [*self._caveats, *in_words(self._notes)]
 
 
 class _Worker:

@@ -46,8 +46,6 @@ class Catalogue:
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self._engine, self._registry = engine, registry
         self._known: OrderedDict[str, Description] = OrderedDict()
-        self.digest = engine.backbone.identity.weights[:12]
-        """Of the frozen model."""
 
     def describe(self, digest: str, component: Any) -> Description:
         """What a version reads.
@@ -68,7 +66,7 @@ class Catalogue:
     def model(self) -> ModelInfo:
         """The frozen model."""
         backbone = self._engine.backbone
-        return ModelInfo(name=backbone.identity.name, digest=self.digest, max_length=backbone.max_length)
+        return ModelInfo(name=backbone.identity.name, digest=self._engine.model, max_length=backbone.max_length)
 
     def tasks(self, caller: Caller) -> TaskList:
         """All that a caller may ask."""

@@ -67,7 +67,8 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, sent = Headers(scope=scope), Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        sent = headers.get("x-request-id", "")
         request_id = scope["foreword.request_id"] = sent if _ID.fullmatch(sent) else uuid4().hex
         visit = _Visit(request_id)
 

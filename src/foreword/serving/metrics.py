@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from foreword.serving.scheduling.work import Work
+from foreword.serving.scheduling.work import Pass
 
 MOST_TASKS = 100
 """Tasks with a label of their own; all further ones count as `OTHER`."""
@@ -65,17 +65,15 @@ class Metrics:
             self._tasks.add(task)
         return task
 
-    def observe(self, works: Sequence[Work], seconds: float, waits: Sequence[float]) -> None:
+    def observe(self, done: Pass) -> None:
         """Take in a pass."""
-        rows = sum(work.job.rows for work in works)
-        tokens = sum(work.job.tokens for work in works)
-        self.forward_seconds.observe(seconds)
-        self.batch_rows.observe(rows)
-        self.batch_tasks.observe(len({work.job.handle.task for work in works}))
-        self.batch_tokens.observe(tokens)
-        self.tokens.inc(tokens)
-        self.padded_tokens.inc(rows * max(work.job.longest for work in works))
-        for wait in waits:
+        self.forward_seconds.observe(done.seconds)
+        self.batch_rows.observe(done.rows)
+        self.batch_tasks.observe(done.tasks)
+        self.batch_tokens.observe(done.tokens)
+        self.tokens.inc(done.tokens)
+        self.padded_tokens.inc(done.padded)
+        for wait in done.waits:
             self.queue_seconds.observe(wait)
 
 

@@ -24,7 +24,6 @@ MEDIA_TYPE = "application/problem+json"
 CODES: dict[str, tuple[int, str]] = {
     "request.malformed": (422, "The request is not one that is understood"),
     "request.too-large": (413, "The request is too large"),
-    "request.too-slow": (408, "The request did not arrive in time"),
     "route.unknown": (404, "There is no such address"),
     "method.unknown": (405, "The address does not know this method"),
     "auth.missing": (401, "A key is needed"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import Request
 
@@ -35,7 +35,7 @@ class Service:
     draining: bool = False
     ready: bool = False
     why: str = "starting"
-    tested: str | None = field(default=None)
+    tested: str | None = None
 
 
 def service_of(request: Request) -> Service:

@@ -182,6 +182,17 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
         del example, prediction
         raise TaskError(f"task '{self.name}' has no candidates to list. Leave --candidates out")
 
+    def told(self, example: ExampleT, prediction: PredictionT, candidates: int = 0) -> dict[str, Any]:
+        """What `to_json` says, and where some are wanted so many `candidates`, the best first, under that name.
+
+        Raises:
+            TaskError: candidates are wanted, and this task has none.
+        """
+        answer = self.to_json(example, prediction)
+        if candidates:
+            answer["candidates"] = self.candidates(example, prediction)[:candidates]
+        return answer
+
     @abstractmethod
     def answer_key(self, prediction: PredictionT) -> str:
         """What 'the same answer' means, for the warning about constant predictions."""

@@ -61,8 +61,4 @@ def _prediction(part: Part, logits: Logits, text: Written | None) -> Any:
 
 
 def _told_of(job: Job, part: Part, prediction: Any) -> dict[str, Any]:
-    task = part.resident.task
-    answer = task.to_json(part.example, prediction)
-    if job.candidates:
-        answer["candidates"] = task.candidates(part.example, prediction)[: job.candidates]
-    return answer
+    return part.resident.task.told(part.example, prediction, job.candidates)

@@ -15,6 +15,7 @@ from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.records import Record
 from foreword.errors import BackboneError, ForewordError, TaskError
+from foreword.inference.encoding import in_words
 from foreword.inference.engine.answers import answer_of, told
 from foreword.inference.engine.ensembles import check_members
 from foreword.inference.engine.forward import Row, read_rows, write_rows
@@ -40,6 +41,7 @@ class Engine:
         batch_size: most rows of a batch that `predict` and `stream` make; long ones are fewer.
 
     Attributes:
+        model: the first 12 hex digits of the digest of the backbone's weights.
         notes: what `predict` and `stream` had to do so far to make inputs fit -> how many inputs.
     """
 
@@ -58,7 +60,7 @@ class Engine:
         self._budget, self._batch_size = budget, batch_size
         self.notes: Counter[str] = Counter()
         self._residents = Residents(Loader(backbone), budget)
-        self._model = backbone.identity.weights[:12]
+        self.model = backbone.identity.weights[:12]
 
     def resolve(self, reference: str) -> Handle:
         """What a reference means now; nothing is loaded.
@@ -66,7 +68,7 @@ class Engine:
         Raises:
             UnknownReference: there is no such artifact.
         """
-        return Handle.of(self._references.member(reference), self._model)
+        return Handle.of(self._references.member(reference), self.model)
 
     def ensemble(self, references: Sequence[str], vote: Vote = "mean") -> Handle:
         """Several artifacts of one kind of task that answer together, in one pass.
@@ -83,7 +85,7 @@ class Engine:
             raise TaskError("an ensemble has at least one member")
         members = tuple(self._references.member(reference) for reference in references)
         check_members(members, vote)
-        return Handle.ensemble(members, self._model, vote)
+        return Handle.ensemble(members, self.model, vote)
 
     def load(self, handle: Handle) -> None:
         """Bring an artifact, or all members of an ensemble, into memory.
@@ -129,11 +131,9 @@ class Engine:
             Per job its answer, or why there is none. What spoils one job never spoils another: after an exception,
             such as too little memory, the jobs are tried again in halves.
         """
-        if self.backbone.generation != self._generation:
-            changed = BackboneError(
-                f"{self.backbone.name}: its weights were changed by another model since this engine was made on it. "
-                "Load a backbone of its own for each model that tunes one"
-            )
+        try:
+            self.backbone.check_unchanged(self._generation)
+        except BackboneError as changed:
             return [changed] * len(jobs)
         if not jobs:
             return []
@@ -208,7 +208,7 @@ class Engine:
     @property
     def warnings(self) -> list[str]:
         """What `predict` and `stream` had to do so far to make inputs fit, in words."""
-        return [f"{count} inputs {note}" for note, count in self.notes.items()]
+        return in_words(self.notes)
 
     def stats(self) -> Stats:
         """What is in memory, and how often something had to be read."""

@@ -9,6 +9,7 @@ import torch
 
 from foreword.data.batching import sorted_batches
 from foreword.inference.engine.jobs import Job
+from foreword.inference.engine.residents import Resident
 from foreword.inference.forward import most_tokens
 
 AnswerT = TypeVar("AnswerT")
@@ -21,13 +22,15 @@ def in_blocks(jobs: Iterable[Job], budget: int | None) -> Iterator[list[Job]]:
 
     Jobs hold what their answers need, so a block that held more would keep the budget from being kept.
     """
-    block, held = list[Job](), dict[int, int]()
+    block, held, size = list[Job](), set[Resident](), 0
     for job in jobs:
         block.append(job)
-        held |= {id(part.resident): part.resident.bytes for part in job.parts}
-        if len(block) == _MOST_JOBS or (budget is not None and sum(held.values()) > budget // 2):
+        fresh = {part.resident for part in job.parts} - held
+        held |= fresh
+        size += sum(resident.bytes for resident in fresh)
+        if len(block) == _MOST_JOBS or (budget is not None and size > budget // 2):
             yield block
-            block, held = [], {}
+            block, held, size = [], set(), 0
     if block:
         yield block
 

@@ -14,6 +14,10 @@ from foreword.serving.schemas import ProblemBody
 _BEARER = Depends(HTTPBearer(auto_error=False, description="Where the server has keys. It is checked at the door."))
 
 
+ANSWERING = ("task.unknown", "input.invalid", "input.too-long", "busy", "draining", "deadline", "task.damaged")
+"""Codes of problems that a route may have whose answers take a forward pass."""
+
+
 def router(prefix: str, tag: str) -> APIRouter:
     """A router whose bodies are read strictly."""
     return APIRouter(prefix=prefix, tags=[tag], route_class=StrictRoute, dependencies=[_BEARER])

@@ -70,7 +70,6 @@ def _changed(change: Callable[[], ResultT]) -> ResultT:
             "task.conflict",
             "The registry refuses this: a name or an alias that is none, or a version still pointed to. "
             "`foreword registry` on the server's machine says more",
-            status=409,
         ) from None
     except ForewordError:
         raise Problem("task.damaged", "The artifact is damaged, or no such one", status=422) from None

@@ -10,16 +10,14 @@ from fastapi import Request
 from foreword.inference.engine import Handle
 from foreword.serving.answering import Ask, Resolver, answer
 from foreword.serving.problems import Problem
-from foreword.serving.routes import problems, router
+from foreword.serving.routes import ANSWERING, problems, router
 from foreword.serving.schemas import Choice, CompletionRequest, CompletionResponse, Options, Usage
 from foreword.serving.service import Service, caller_of, request_id_of, service_of
 
 routes = router("/v1", "Answers")
 
-_CODES = ("task.unknown", "input.invalid", "input.too-long", "busy", "draining", "deadline", "task.damaged")
 
-
-@routes.post("/completions", responses=problems(*_CODES))
+@routes.post("/completions", responses=problems(*ANSWERING))
 async def completions(body: CompletionRequest, request: Request) -> CompletionResponse:
     """Write a text for each prompt."""
     service = service_of(request)

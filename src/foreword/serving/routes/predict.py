@@ -11,16 +11,14 @@ from pydantic_core import to_json
 from foreword.serving.answering import Ask, Resolver, Timing, answer
 from foreword.serving.front import problem_response
 from foreword.serving.problems import Problem
-from foreword.serving.routes import problems, router
+from foreword.serving.routes import ANSWERING, problems, router
 from foreword.serving.schemas import PredictRequest, PredictResponse
 from foreword.serving.service import Service, caller_of, request_id_of, service_of
 
 routes = router("/v1", "Answers")
 
-_CODES = ("task.unknown", "input.invalid", "input.too-long", "busy", "draining", "deadline", "task.damaged")
 
-
-@routes.post("/predict", response_model=PredictResponse, responses=problems(*_CODES))
+@routes.post("/predict", response_model=PredictResponse, responses=problems(*ANSWERING))
 async def predict(body: PredictRequest, request: Request) -> Response:
     """Answer inputs.
 
@@ -37,7 +35,7 @@ async def predict(body: PredictRequest, request: Request) -> Response:
         return problem_response(first, request_id, {"results": results} if len(results) > 1 else None)
     told = {
         "request_id": request_id,
-        "model": service.catalogue.digest,
+        "model": service.engine.model,
         "results": results,
         "latency_ms": _milliseconds(timing, time.perf_counter() - began),
         "batch": {"rows": timing.rows, "tasks": timing.tasks},

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from foreword.errors import ForewordError
 from foreword.serving.scheduling.pace import Pace
 from foreword.serving.scheduling.waiting import Waiting
-from foreword.serving.scheduling.work import Expired, Group, Job, Outcome, Work
+from foreword.serving.scheduling.work import Expired, Group, Job, Outcome, Pass, Work
 
 ResultT = TypeVar("ResultT")
 
 Answers = Sequence[dict[str, Any] | ForewordError]
-Observer = Callable[[Sequence[Work], float, Sequence[float]], None]
+Observer = Callable[[Pass], None]
 
 _LONGEST_RETRY = 60
 _CAUTION = 1.25
@@ -50,7 +50,7 @@ class Batcher:
         max_tokens: most tokens that wait at once.
         max_wait: most seconds of work that may be in the house, for `full`.
         tokenizers: threads for `aside`.
-        observe: told of every pass: its works, its seconds, and how long each had waited.
+        observe: told of every pass.
     """
 
     def __init__(
@@ -196,17 +196,14 @@ class Batcher:
         answers = self._answers([work.job for work in batch])
         seconds, self._began = time.monotonic() - began, None
         self._running = self._running_inputs = 0
-        rows = sum(work.job.rows for work in batch)
-        tasks = len({work.job.handle.task for work in batch})
-        padded = rows * max(work.job.longest for work in batch)
-        self.paces[batch[0].job.handle.writes].learn(tokens, padded, seconds)
-        waits = [began - work.arrived for work in batch]
+        done = Pass(batch, seconds, [began - work.arrived for work in batch])
+        self.paces[batch[0].job.handle.writes].learn(tokens, done.padded, seconds)
         if self._observe is not None:
-            self._observe(batch, seconds, waits)
+            self._observe(done)
         self._deliver(
             [
-                (work, Outcome(answer, waited, seconds, rows, tasks))
-                for work, answer, waited in zip(batch, answers, waits, strict=True)
+                (work, Outcome(answer, waited, seconds, done.rows, done.tasks))
+                for work, answer, waited in zip(batch, answers, done.waits, strict=True)
             ]
         )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 
@@ -105,3 +107,38 @@ class Work:
     number: int
     turn: tuple[int, int] = (0, 0)
     passed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A forward pass that is over.
+
+    Attributes:
+        works: what was in it.
+        seconds: it took.
+        waits: seconds that each had waited.
+    """
+
+    works: Sequence[Work]
+    seconds: float
+    waits: Sequence[float]
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of all of them."""
+        return sum(work.job.rows for work in self.works)
+
+    @cached_property
+    def tasks(self) -> int:
+        """Tasks among them."""
+        return len({work.job.handle.task for work in self.works})
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of all of them."""
+        return sum(work.job.tokens for work in self.works)
+
+    @cached_property
+    def padded(self) -> int:
+        """The same with padding."""
+        return self.rows * max(work.job.longest for work in self.works)
