@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreword.serving.scheduling import Batcher, Busy, Expired, Waiting, Work
+from foreword.serving.scheduling.cutting import cut
 from foreword.serving.scheduling.pace import Pace
 from serving_at import GENEROUS
 
@@ -45,10 +47,11 @@ def waiting(**settings: int) -> Waiting:
     return Waiting(**{"batch_tokens": 100, "batch_rows": 8, "quantum": 50, **settings})
 
 
-def drain(queue: Waiting, spare: float = 0.0) -> list[list[Size]]:
+def drain(queue: Waiting, per_pass: float = 0.0) -> list[list[Size]]:
+    """All batches, where a padded token takes a second and a pass so many beside its tokens."""
     batches = []
     while len(queue):
-        batches.append([one.job for one in queue.batch(spare)])
+        batches.append([one.job for one in queue.batch(1.0, per_pass)])
     return batches
 
 
@@ -65,12 +68,12 @@ jobs = st.lists(
 
 
 @given(jobs, st.floats(0, 500))
-def test_everything_leaves_once_within_the_budgets(sizes: list[Size], spare: float):
+def test_everything_leaves_once_within_the_budgets(sizes: list[Size], per_pass: float):
     queue = waiting()
     for size in sizes:
         queue.add(work(size))
     assert sum(queue.tokens.values()) == sum(size.tokens for size in sizes)
-    batches = drain(queue, spare)
+    batches = drain(queue, per_pass)
     assert sorted(map(id, (job for batch in batches for job in batch))) == sorted(map(id, sizes))
     for batch in batches:
         assert len({job.writes for job in batch}) == 1
@@ -81,50 +84,81 @@ def test_everything_leaves_once_within_the_budgets(sizes: list[Size], spare: flo
     assert queue.tokens == {False: 0, True: 0}
 
 
-@given(jobs, st.integers(0, 3))
-def test_who_was_passed_over_often_enough_goes_next_if_there_is_room(sizes: list[Size], most: int):
+@given(jobs, st.integers(1, 3), st.floats(0, 500))
+def test_the_first_goes_or_the_first_who_was_passed_over_often_enough(sizes: list[Size], most: int, per_pass: float):
     queue = waiting(max_passed=most)
     left = [work(size) for size in sizes]
     for one in left:
         queue.add(one)
     while len(queue):
-        first = min((one for one in left), key=lambda one: one.turn)
-        late = [one for one in left if one.passed >= most and one.job.writes == first.job.writes]
-        chosen = queue.batch(spare=0)
-        assert first in chosen
-        before = [first, *(one for one in late if one in chosen)]
-        rows, longest = sum(one.job.rows for one in before), max(one.job.longest for one in before)
-        for one in late:
-            if one not in chosen:
-                fits = rows + one.job.rows <= 8 and (rows + one.job.rows) * max(longest, one.job.longest) <= 100
-                assert not fits
+        left.sort(key=lambda one: one.turn)
+        late = [one for one in left if one.passed >= most and one.job.writes == left[0].job.writes]
+        chosen = queue.batch(1.0, per_pass)
+        assert (late or left)[0] in chosen
         left = [one for one in left if one not in chosen]
+
+
+@given(
+    st.dictionaries(st.integers(1, 30), st.integers(1, 12), min_size=1, max_size=7),
+    st.floats(0, 100),
+    st.integers(1, 8),
+    st.integers(20, 60),
+)
+def test_lengths_are_cut_as_the_best_of_all_ways_to_cut_them(
+    rows: dict[int, int], per_pass: float, batch_rows: int, batch_tokens: int
+):
+    """Against all 2^(G-1) ways, and passes counted row by row."""
+
+    def seconds(stretches: list[list[int]]) -> float:
+        total = 0.0
+        for stretch in stretches:
+            left, longest = sum(rows[length] for length in stretch), max(stretch)
+            total += left * longest
+            while left > 0:
+                total += per_pass
+                taken = 1
+                while taken < batch_rows and (taken + 1) * longest <= batch_tokens:
+                    taken += 1
+                left -= taken
+        return total
+
+    lengths = sorted(rows)
+    ways = []
+    for cuts in itertools.product((False, True), repeat=len(lengths) - 1):
+        way = [[lengths[0]]]
+        for length, apart in zip(lengths[1:], cuts, strict=True):
+            way.append([length]) if apart else way[-1].append(length)
+        ways.append(way)
+    found = cut(rows, batch_rows=batch_rows, batch_tokens=batch_tokens, per_token=1.0, per_pass=per_pass)
+    mine = [[length for length in lengths if found[length] == longest] for longest in sorted(set(found.values()))]
+    assert mine in ways
+    assert seconds(mine) == pytest.approx(min(map(seconds, ways)))
 
 
 def test_rows_of_like_length_go_together():
     queue = waiting(batch_tokens=200, batch_rows=4)
     for length in (10, 50, 11, 49, 9, 48, 10, 50):
         queue.add(work(Size(longest=length)))
-    batches = [sorted(job.longest for job in batch) for batch in drain(queue, spare=5)]
+    batches = [sorted(job.longest for job in batch) for batch in drain(queue, per_pass=5)]
     assert batches == [[9, 10, 10, 11], [48, 49, 50, 50]]
 
 
 def test_padding_is_worth_it_where_a_pass_costs_much_by_itself():
-    for spare, expected in ((0, [[10], [50]]), (40, [[10, 50]])):
+    for per_pass, expected in ((39, [[10], [50]]), (41, [[10, 50]])):
         queue = waiting()
         for length in (10, 50):
             queue.add(work(Size(longest=length)))
-        assert [sorted(job.longest for job in batch) for batch in drain(queue, spare)] == expected
+        assert [sorted(job.longest for job in batch) for batch in drain(queue, per_pass)] == expected
 
 
 def test_a_task_that_floods_does_not_starve_another():
     queue = waiting(batch_rows=4, quantum=40)
     for _ in range(400):
         queue.add(work(Size("flood")))
-    queue.batch(0)
+    queue.batch(1.0, 0.0)
     quiet = work(Size("quiet"))
     queue.add(quiet)
-    assert quiet in queue.batch(0) or quiet in queue.batch(0)
+    assert quiet in queue.batch(1.0, 0.0) or quiet in queue.batch(1.0, 0.0)
 
 
 def test_busy_tasks_share_alike_whatever_they_have_put_down():
@@ -132,7 +166,7 @@ def test_busy_tasks_share_alike_whatever_they_have_put_down():
     for task, count in (("a", 300), ("b", 100), ("c", 100)):
         for _ in range(count):
             queue.add(work(Size(task)))
-    served = [job.task for _ in range(30) for job in (one.job for one in queue.batch(0))]
+    served = [job.task for _ in range(30) for job in (one.job for one in queue.batch(1.0, 0.0))]
     assert {task: served.count(task) for task in "abc"} == {"a": 50, "b": 50, "c": 50}
 
 
@@ -143,7 +177,7 @@ def test_a_task_of_long_inputs_gets_tokens_not_inputs():
         queue.add(work(Size("short", longest=5)))
     tokens = {"long": 0, "short": 0}
     for _ in range(10):
-        for one in queue.batch(0):
+        for one in queue.batch(1.0, 0.0):
             tokens[one.job.task] += one.job.tokens
     assert tokens["short"] > 0.3 * sum(tokens.values())
 
@@ -156,8 +190,8 @@ def test_what_expired_or_is_not_wanted_is_not_in_a_batch():
     assert queue.withdraw([left]) == 1
     assert queue.withdraw([left]) == 0
     assert queue.expired(now=2.0) == [late]
-    assert queue.batch(0) == [good]
-    assert queue.batch(0) == []
+    assert queue.batch(1.0, 0.0) == [good]
+    assert queue.batch(1.0, 0.0) == []
 
 
 @given(st.floats(1e-6, 1e-3), st.floats(0, 0.05), st.lists(st.integers(10, 4000), min_size=8, max_size=40))

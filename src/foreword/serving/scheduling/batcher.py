@@ -183,7 +183,7 @@ class Batcher:
                 if not len(self._waiting):
                     return
                 late = self._waiting.expired(time.monotonic())
-                batch = self._waiting.batch(self.paces[False].spare(self._waiting.batch_tokens))
+                batch = self._waiting.batch(*self.paces[False].line)
             now = time.monotonic()
             self._deliver([(work, Outcome(Expired(), now - work.arrived)) for work in late])
             if batch:

@@ -54,11 +54,6 @@ class Pace:
         slope = min(max(slope, 0.1 * through_zero), through_zero)
         return slope, seconds - slope * tokens
 
-    def spare(self, most: int) -> float:
-        """Tokens that are computed in the time that one more pass costs, at most ``most``."""
-        slope, base = self.line
-        return min(base / slope, float(most))
-
     def drain(self, tokens: float, batch_tokens: int) -> float:
         """Seconds until so many waiting tokens are answered."""
         slope, base = self.line

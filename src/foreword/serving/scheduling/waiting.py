@@ -9,13 +9,18 @@ floods it fills later rounds, and the next input of any other stands in the pres
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import attrgetter
 
+from foreword.serving.scheduling.cutting import cut
 from foreword.serving.scheduling.work import Work
 
+_LEAST = 32
+"""What a pass costs beside its tokens is taken to be worth so many tokens at least: while that is not known, passes of a
+few rows each would be the worse mistake."""
 _turn = attrgetter("turn")
 
 
@@ -90,23 +95,23 @@ class Waiting:
             self._leave(late)
         return late
 
-    def batch(self, spare: float) -> list[Work]:
+    def batch(self, per_token: float, per_pass: float) -> list[Work]:
         """Take out what goes into the next forward pass; never nothing if something waits.
 
-        The first in order always goes, then those that were passed over too often, then those of like length. One
-        joins only if the padding it causes costs less than a pass of its own would.
+        The first in order always goes, or the first of those that were passed over too often. With it go those of
+        like length: all that waits is cut into passes that take the least time together, and its pass is this one.
 
         Args:
-            spare: tokens that could be computed in the time that a further pass costs before it computes any.
+            per_token: seconds that a padded token takes.
+            per_pass: seconds that a pass takes beside its tokens.
         """
         if not self._order:
             return []
         first = self._order[0]
         self._round = first.turn[0]
-        ahead = self._ahead(first)
-        late = [work for work in ahead if work.passed >= self.max_passed]
-        near = sorted(ahead, key=lambda work: abs(work.job.longest - first.job.longest))
-        chosen = self._fill(first, late, near, spare)
+        ahead = [first, *self._ahead(first)]
+        seed = next((work for work in ahead if work.passed >= self.max_passed), first)
+        chosen = self._fill(seed, self._alike(seed, ahead, per_token, per_pass))
         taken = set(map(id, chosen))
         last = max(chosen, key=_turn).turn
         for work in ahead:
@@ -127,20 +132,28 @@ class Waiting:
                 room -= work.job.tokens
         return found
 
-    def _fill(self, first: Work, late: Sequence[Work], near: Sequence[Work], spare: float) -> list[Work]:
-        chosen, taken = [first], {id(first)}
-        rows, longest = first.job.rows, first.job.longest
-        for work in (*late, *near):
-            job = work.job
-            if id(work) in taken or rows + job.rows > self.batch_rows:
-                continue
-            width = max(longest, job.longest)
-            padding = (rows + job.rows) * width - rows * longest - job.rows * job.longest
-            if (rows + job.rows) * width > self.batch_tokens or (padding > spare and work.passed < self.max_passed):
-                continue
-            chosen.append(work)
-            taken.add(id(work))
-            rows, longest = rows + job.rows, width
+    def _alike(self, seed: Work, ahead: Sequence[Work], per_token: float, per_pass: float) -> list[Work]:
+        """Those that share passes with one input if all are to be done soonest, in order."""
+        rows: Counter[int] = Counter()
+        for work in ahead:
+            rows[work.job.longest] += work.job.rows
+        stretch = cut(
+            rows,
+            batch_rows=self.batch_rows,
+            batch_tokens=self.batch_tokens,
+            per_token=per_token,
+            per_pass=max(per_pass, _LEAST * per_token),
+        )
+        mine = stretch[seed.job.longest]
+        return [work for work in ahead if stretch[work.job.longest] == mine]
+
+    def _fill(self, seed: Work, alike: Sequence[Work]) -> list[Work]:
+        chosen, rows, longest = [seed], seed.job.rows, seed.job.longest
+        for work in alike:
+            more, width = rows + work.job.rows, max(longest, work.job.longest)
+            if work is not seed and more <= self.batch_rows and more * width <= self.batch_tokens:
+                chosen.append(work)
+                rows, longest = more, width
         return chosen
 
     def _leave(self, works: Sequence[Work]) -> None:
