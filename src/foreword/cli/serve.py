@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -76,6 +77,8 @@ def serve(
     It stops on SIGTERM or Ctrl-C, after answering what was begun.
     """
     _check_extra()
+    # Threads of a pass that wait for each other leave the cores to the event loop. It is read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if ray:
         check_ray()
         refuse({"--workers": workers if workers > 1 else None}, "is for one machine. With --ray it is --replicas")

@@ -208,15 +208,12 @@ class Batcher:
         )
 
     def _answers(self, jobs: Sequence[Job]) -> list[dict[str, Any] | Exception]:
-        """One pass; if it fails as a whole, the halves of it apart, down to the input at fault."""
+        """One pass. The engine finds inputs at fault by itself, so what it raises is the matter of all of them."""
         try:
             return list(self._run(jobs))
         except Exception as error:
-            if len(jobs) == 1:
-                return [error]
             log.warning("a forward pass failed", exc_info=error)
-            half = len(jobs) // 2
-            return [*self._answers(jobs[:half]), *self._answers(jobs[half:])]
+            return [error] * len(jobs)
 
     def _deliver(self, outcomes: Sequence[tuple[Work, Outcome]]) -> None:
         if outcomes and self._loop is not None and not self._loop.is_closed():
