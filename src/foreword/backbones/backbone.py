@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from foreword.attachment import active_again
 from foreword.backbones.attention import PrefixCall, Probe
-from foreword.backbones.branching import find_branching
-from foreword.backbones.cutting import from_entry
+from foreword.backbones.branching import find_branching, first_layer
+from foreword.backbones.cutting import run_above
 from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out
 from foreword.backbones.families import FAMILIES
@@ -26,7 +26,7 @@ from foreword.backbones.sites import layer_numbers, layers_of
 from foreword.backbones.speaker import Speaker
 from foreword.backbones.trunk import TrunkCache
 from foreword.errors import BackboneError
-from foreword.injection import Injection, Prefix, Site, SiteShape
+from foreword.injection import Injection, Prefix, Prompt, Site, SiteShape
 
 
 class Backbone(Speaker):
@@ -106,11 +106,16 @@ class Backbone(Speaker):
 
     @cached_property
     def layer_numbers(self) -> Mapping[nn.Module, int]:
-        """Layers of the stack that heads read, and the number of each; of one that is shared, that of its first turn."""
+        """Layers of the stack that heads read, and the number of each; of shared ones, that of the first turn."""
         return layer_numbers(self.model, self._sites)
 
+    def first_layer(self, prompts: Iterable[Prompt]) -> int:
+        """The first layer whose input or attention some prompts change, N where they change none."""
+        stack = next(iter(self.sites)).stack
+        return min((first_layer(prompt, self.depth, stack) for prompt in prompts), default=self.depth)
+
     def lowest_layer(self, parts: Iterable[nn.Module | nn.Parameter]) -> int:
-        """The first layer that some of the backbone's modules or weights belong to: 0 for what is in none, N for nothing."""
+        """The first layer that some of its modules or weights belong to: 0 for what is in none, N for nothing."""
         numbers: dict[nn.Module | nn.Parameter, int] = {}
         for layer, number in self.layer_numbers.items():
             numbers |= dict.fromkeys([*layer.modules(), *layer.parameters()], number)
@@ -337,20 +342,19 @@ class Backbone(Speaker):
             inputs |= positions(self, inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
-        branching, entry, trunk = None, None, self.trunk
+        branching, entry = None, None
         if cache is not None:
+            self._check_above(cache, injection)
             entry = cache.entry(inputs)
-            trunk = from_entry(self, entry)
         elif share and injection is not None and FAMILIES[self.family].branches:
             texts = [input_ids, attention_mask, *([] if token_type_ids is None else [token_type_ids])]
             branching = find_branching(texts, injection, self.depth, next(iter(self.sites)).stack)
-        call = self.prefix_call(injection, slots=slots, sources=sources, keep=every_layer, branching=branching, entry=entry)
+        call = self.prefix_call(
+            injection, slots=slots, sources=sources, keep=every_layer, branching=branching, entry=entry
+        )
         if branching is not None:
             inputs = {name: value[branching.rows[0]] if len(value) > 1 else value for name, value in inputs.items()}
-        if entry is not None and entry.layer == self.depth:
-            hidden = entry.states
-        else:
-            hidden = FAMILIES[self.family].run(trunk, inputs, call)
+        hidden = FAMILIES[self.family].run(self.trunk, inputs, call) if entry is None else run_above(self, inputs, call)
         return call.side_by_side(hidden) if every_layer else call.whole(hidden), layout
 
     def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
@@ -382,6 +386,13 @@ class Backbone(Speaker):
         if self.kind == "image":
             raise BackboneError(
                 f"{self.name}: a {self.family} model reads images, not text. Call encode_images with pixel values"
+            )
+
+    def _check_above(self, cache: TrunkCache, injection: Injection | None) -> None:
+        begins = self.depth if injection is None else self.first_layer(injection.bank)
+        if begins < cache.layer:
+            raise BackboneError(
+                f"{self.name}: a prompt begins at layer {begins}, below layer {cache.layer}, where the trunk cache ends"
             )
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foreword.backbones.attention import Entry, Reached
+from foreword.backbones.attention import Entry, PrefixCall, Reached
 from foreword.backbones.families import FAMILIES
 from foreword.backbones.loaded import Loaded
 
@@ -47,9 +47,18 @@ def entry_of(states: Tensor, layer: int, *, every_layer: bool) -> Entry:
     return Entry(layer, hidden, dict(enumerate(below)))
 
 
-def from_entry(backbone: Loaded, entry: Entry) -> Any:
-    """A view of the trunk that begins at an entry; the trunk itself is left as it is, so others may use it meanwhile."""
-    family, trunk = FAMILIES[backbone.family], backbone.trunk
+def run_above(backbone: Loaded, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
+    """Hidden states ``(B, S, D)`` of the last layer, from the entry of a call on.
+
+    Args:
+        backbone: itself left as it is, so others may use it meanwhile.
+        inputs: of the trunk, of which only the shapes and the mask count.
+        call: with an entry.
+    """
+    entry, family, trunk = call.entry, FAMILIES[backbone.family], backbone.trunk
+    assert entry is not None
+    if entry.layer == backbone.depth:
+        return entry.states
     by: dict[nn.Module, nn.Module] = {_embeddings(trunk): _NoEmbeddings(trunk, entry)}
     if not family.runs_layers:
         by |= {
@@ -57,7 +66,7 @@ def from_entry(backbone: Loaded, entry: Entry) -> Any:
             for layer, number in backbone.layer_numbers.items()
             if number < entry.layer
         }
-    return _with_others(trunk, by)
+    return family.run(_with_others(trunk, by), inputs, call)
 
 
 class _NoEmbeddings(nn.Module):
@@ -72,7 +81,8 @@ class _NoEmbeddings(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The zeros, whatever the tokens are."""
         del args, kwargs
-        return self._nothing
+        nothing: Tensor = self._nothing
+        return nothing
 
 
 class _Passed(nn.Module):

@@ -90,7 +90,7 @@ class Family:
         options: keywords for `AutoModel.from_pretrained`.
         run: hidden states from a model, its inputs and a call.
         branches: whether rows may share layers (`foreword.backbones.branching`), which ``run`` must not look at.
-        runs_layers: whether ``run`` goes through the layers itself, gradient checkpointing included, instead of the model.
+        runs_layers: whether ``run`` goes through the layers itself, gradient checkpointing included, or the model does.
         hand_on: what a layer gives, from it, hidden states ``(B, S, D)`` and what it is given, where it need not run
             (`foreword.backbones.cutting`).
         transform, project: from the language model and hidden states ``(..., D)`` to what its output

@@ -37,6 +37,10 @@ class Loaded(Protocol):
         """D."""
 
     @property
+    def depth(self) -> int:
+        """N."""
+
+    @property
     def layer_numbers(self) -> Mapping[nn.Module, int]:
         """Layers of the first stack, and the number of each."""
 

@@ -43,7 +43,7 @@ class DiskStore:
         self._full = False
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Taken by what is kept, as far as this process knows."""
         if self._bytes is None:
             self._bytes = sum(size for _, size, _ in self._files())
@@ -83,12 +83,12 @@ class DiskStore:
         except OSError:
             self._full = True
             return
-        self._bytes = self.bytes + size
+        self._bytes = self.size + size
 
     def _has_room(self, size: int) -> bool:
-        if self.bytes + size > self.budget:
+        if self.size + size > self.budget:
             self._make_room(size)
-        self._full = self.bytes + size > self.budget
+        self._full = self.size + size > self.budget
         return not self._full
 
     def _make_room(self, size: int) -> None:

@@ -26,7 +26,7 @@ class MemoryStore:
         self._lock = Lock()
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Taken by what is kept."""
         return self._bytes
 

@@ -17,6 +17,9 @@ Place = Literal["memory", "disk"]
 FOLDER = "FOREWORD_CACHE"
 """Environment variable that names the folder on disk, where it is not the user's usual one."""
 
+BUDGET = 2 * 10**9
+"""Bytes of a store of which nobody said how large it may be."""
+
 _IN_MEMORY = MemoryStore(0)
 
 
@@ -26,7 +29,7 @@ class Store(Protocol):
     budget: int
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Taken by what is kept."""
 
     def begin(self) -> None:

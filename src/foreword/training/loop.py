@@ -32,6 +32,7 @@ from foreword.training.mixing import Mixing
 from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
+from foreword.training.trunk import Trunks
 
 
 class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
@@ -105,6 +106,7 @@ class Trainer:
         models.to(self.accelerator.device)
         models.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
         models.backbone.gradient_checkpointing(settings.gradient_checkpointing)
+        self.trunks = Trunks(models.models, settings)
         self.optimizer = torch.optim.AdamW(parameter_groups(models, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -156,7 +158,8 @@ class Trainer:
         if self.best is not None:
             self.models.load_state(self.best)
         found = self.evaluate()
-        end = {**dev_values(found), "best_step": self.progress.best_step, "seconds": self.progress.seconds}
+        times = {"best_step": self.progress.best_step, "seconds": self.progress.seconds}
+        end = {**dev_values(found), **times, **self.trunks.values}
         self.tracker.event("end", self.progress.step, end)
         return {lane.name: self._outcome(lane, found[lane.name]) for lane in self.lanes}
 
@@ -279,7 +282,7 @@ class Trainer:
         }
         progress.loss_sum, progress.loss_count = 0.0, 0
         progress.evaluations.append({"step": progress.step, **entry})
-        self.tracker.event("evaluation", progress.step, entry)
+        self.tracker.event("evaluation", progress.step, {**entry, **self.trunks.values})
         self._save()
 
     def _save(self) -> None:
