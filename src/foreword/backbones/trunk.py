@@ -8,9 +8,9 @@ backbone's weights, configuration and tokenizer, the layer, the type, the librar
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from hashlib import blake2b
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from foreword.backbones.attention import Entry
 from foreword.backbones.cutting import entry_of, run_below
 from foreword.backbones.loaded import Loaded
 from foreword.caching import Store
+from foreword.errors import BackboneError
 
 _NOT_DECISIVE = ("_name_or_path", "transformers_version", "dtype")
 
@@ -33,7 +34,7 @@ class TrunkCache:
         every_layer: whether those that enter the layers below are wanted too, for heads that read all of them.
 
     Attributes:
-        hits, misses: rows that were found, and that had to be computed.
+        hits, misses: rows that were found, and that had to be computed; of rows of a batch with one text, one is.
     """
 
     def __init__(self, backbone: Loaded, layer: int, store: Store, *, every_layer: bool = False) -> None:
@@ -61,20 +62,36 @@ class TrunkCache:
                 padding on the right. Nothing of the prompts is in it.
         """
         mask = inputs["attention_mask"]
-        lengths, kept_in = mask.sum(1).tolist(), self._dtype(mask.device)
+        lengths, kept_in = self._lengths(mask), self._dtype(mask.device)
         keys = self._keys(inputs, lengths, kept_in)
         width = self._backbone.hidden_size * (self.layer + 1 if self.every_layer else 1)
-        rows = [self.store.get(key, (length, width), kept_in) for key, length in zip(keys, lengths, strict=True)]
-        missing = [number for number, row in enumerate(rows) if row is None]
-        self.hits, self.misses = self.hits + len(rows) - len(missing), self.misses + len(missing)
-        for number, states in self._computed(inputs, missing, lengths):
-            rows[number] = states.to("cpu", kept_in)
-            self.store.put(keys[number], rows[number])
+        firsts = {key: number for number, key in reversed(list(enumerate(keys)))}  # of rows with one text
+        found: dict[bytes, Tensor] = {}
+        for key, number in firsts.items():
+            states = self.store.get(key, (lengths[number], width), kept_in)
+            if states is not None:
+                found[key] = states
+        missing = [number for key, number in firsts.items() if key not in found]
+        self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
+        for number, computed in self._computed(inputs, missing, lengths):
+            found[keys[number]] = states = computed.to("cpu", kept_in, copy=True)
+            self.store.put(keys[number], states)
         whole = torch.zeros((*mask.shape, width), dtype=self._backbone.model.dtype)
-        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            assert row is not None
-            whole[number, :length] = row
+        for row, key, length in zip(whole, keys, lengths, strict=True):
+            row[:length] = found[key]
         return entry_of(whole.to(mask.device), self.layer, every_layer=self.every_layer)
+
+    def _lengths(self, mask: Tensor) -> list[int]:
+        """Real tokens of every row, which stand at its beginning.
+
+        Raises:
+            BackboneError: they do not.
+        """
+        real = mask.cpu() != 0
+        if bool((real[:, 1:] & ~real[:, :-1]).any()):
+            raise BackboneError(f"{self._backbone.name}: the mask of a text has a gap, and the trunk cache knows none")
+        lengths: list[int] = real.sum(1).tolist()
+        return lengths
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         """The type that is computed in."""
@@ -94,7 +111,9 @@ class TrunkCache:
             keys.append(key.digest())
         return keys
 
-    def _computed(self, inputs: dict[str, Tensor], missing: list[int], lengths: list[int]) -> Any:
+    def _computed(
+        self, inputs: dict[str, Tensor], missing: list[int], lengths: list[int]
+    ) -> Iterator[tuple[int, Tensor]]:
         """Number and states ``(length, width)`` of each missing row.
 
         On a CPU they run one by one, which takes hardly longer there: no padding is computed, and what is kept does not

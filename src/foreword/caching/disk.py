@@ -73,17 +73,25 @@ class DiskStore:
         if self._full or not self._has_room(size):
             return
         numbers = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(_checksum(key, numbers) + numbers)
-            Path(name).replace(path)  # not synced: after a power cut the checksum tells
+            self._write(self._path(key), _checksum(key, numbers) + numbers)
         except OSError:
             self._full = True
             return
         self._bytes = self.size + size
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Not synced: after a power cut the checksum tells."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _has_room(self, size: int) -> bool:
         if self.size + size > self.budget:

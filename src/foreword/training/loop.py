@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ class Outcome:
         predictions: of the best weights on dev, in order.
         progress: evaluations, steps, seconds.
         padding: share of padded positions in an epoch of training, in [0, 1).
+        trunk_cache: its layer, rows found and computed, and bytes; None in a run without one.
     """
 
     task: Task[Any, Any]
@@ -74,6 +75,7 @@ class Outcome:
     predictions: list[Any]
     progress: Progress
     padding: float
+    trunk_cache: Mapping[str, int] | None = None
 
 
 class Trainer:
@@ -165,7 +167,7 @@ class Trainer:
 
     def _outcome(self, lane: Lane, found: Evaluation) -> Outcome:
         padding = padding_ratio(lane.train.lengths, lane.batches(self.settings, 0))
-        return Outcome(*found, progress=self.progress, padding=padding)
+        return Outcome(*found, progress=self.progress, padding=padding, trunk_cache=self.trunks.facts)
 
     @property
     def _stale(self) -> bool:

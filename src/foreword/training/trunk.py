@@ -43,12 +43,17 @@ class Trunks:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What there is to log: the layer that is begun at, rows found and rows computed so far, bytes in the store."""
+        """The facts by their name in a log; nothing in a run without a trunk cache."""
+        return {} if self.facts is None else {"trunk_cache": self.facts}
+
+    @property
+    def facts(self) -> dict[str, int] | None:
+        """The layer that is begun at, rows found and computed so far, and bytes in the store, of other runs too."""
         if not self._caches:
-            return {}
+            return None
         first = self._caches[0]
         hits, misses = sum(one.hits for one in self._caches), sum(one.misses for one in self._caches)
-        return {"trunk_cache": {"layer": first.layer, "hits": hits, "misses": misses, "bytes": first.store.size}}
+        return {"layer": first.layer, "hits": hits, "misses": misses, "bytes": first.store.size}
 
 
 def _wanted(models: Mapping[str, PromptedModel], settings: TrainingSettings) -> bool:
