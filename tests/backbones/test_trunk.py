@@ -150,8 +150,9 @@ def test_what_is_kept_depends_on_the_text_alone(family):
     """Bit for bit: so runs that fill a cache in different order, or take it from one another, are the same runs."""
     backbone = tiny_backbone(family)
     alone, beside = cache_of(backbone, 2), cache_of(backbone, 2)
-    read(backbone, inputs_of(backbone, [SOME[0]]), prompt(backbone, 2), alone)
-    read(backbone, inputs_of(backbone, SOME, extra=5), prompt(backbone, 2), beside)
+    for cache, texts, extra in ((alone, SOME[:1], 0), (beside, SOME, 5)):
+        ids, mask, _ = inputs_of(backbone, texts, extra=extra)
+        read(backbone, (ids, mask, None), prompt(backbone, 2), cache)
     (key,) = alone.store._kept
     assert torch.equal(alone.store._kept[key][0], beside.store._kept[key][0])
 

@@ -43,9 +43,10 @@ def trained(**options):
     return losses, trainer.model.state(), tracker.of("end")[0].get("trunk_cache"), trainer
 
 
-def same(found, wanted, tolerance=1e-4):
+def same(found, wanted, tolerance=1e-4, *, but=()):
     torch.testing.assert_close(found[0], wanted[0], rtol=tolerance, atol=tolerance)
-    for name, weights in wanted[1].items():
+    assert set(but) <= wanted[1].keys()
+    for name, weights in ((name, weights) for name, weights in wanted[1].items() if name not in but):
         torch.testing.assert_close(found[1][name], weights, rtol=tolerance, atol=tolerance)
 
 
@@ -62,10 +63,15 @@ def test_the_same_run(family):
     assert found[2]["layer"] == 2
 
 
+UNDECIDED = {"multiple-choice": ["head.layers.1.bias"], "qa": ["head.linear.bias"]}
+"""Weights added to all that one softmax chooses from. Their gradient is zero but for rounding, and Adam makes steps of it."""
+
+
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_task(task):
     """Heads on the last layer, on every layer, on answers, on rows that stand together."""
-    same(trained(task=task, trunk_cache="memory"), trained(task=task, trunk_cache="off"))
+    options = {"task": task}
+    same(trained(trunk_cache="memory", **options), trained(trunk_cache="off", **options), but=UNDECIDED.get(task, ()))
 
 
 METHODS = {
@@ -171,19 +177,21 @@ def test_processes_share_a_folder(tmp_path):
     """What one has computed the other finds, though it has loaded the backbone for itself."""
     folder = tiny_backbone_folder("bert", tmp_path / "model")
     program = (
-        "import sys, torch, foreword as fw; torch.set_num_threads(1); "
-        f"b = fw.load_backbone({str(folder)!r}); "
-        "data = [{'text': f'text {n}', 'label': 'ab'[n % 2]} for n in range(8)]; "
-        "m = fw.PTuningV2(prompt_length=2, layers='top-1'); "
-        "r = fw.train(b, m, fw.Classification(), train=data, dev=data, epochs=1, progress=False, trunk_cache='disk'); "
-        "print(r.outcome.trunk_cache['misses'])"
+        "import foreword as fw\n"
+        f"backbone = fw.load_backbone({str(folder)!r})\n"
+        "data = [{'text': f'text {n}', 'label': 'ab'[n % 2]} for n in range(8)]\n"
+        "method = fw.PTuningV2(prompt_length=2, layers='top-1')\n"
+        "options = {'epochs': 1, 'progress': False, 'trunk_cache': 'disk'}\n"
+        "run = fw.train(backbone, method, fw.Classification(), train=data, dev=data, **options)\n"
+        "misses = run.outcome.trunk_cache['misses']\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    told = [
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
-        for _ in range(2)
-    ]
-    assert [one.stdout.split()[-1] for one in told] == ["8", "0"]
+    ours: dict[str, int] = {}
+    exec(program, ours)
+    assert ours["misses"] == 8
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", f"{program}print(misses)"]
+    theirs = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert theirs.stdout.split()[-1] == "0"
 
 
 def test_prediction_finds_what_training_computed(tmp_path):
