@@ -64,7 +64,7 @@ def test_the_same_run(family):
 
 
 UNDECIDED = {"multiple-choice": ["head.layers.1.bias"], "qa": ["head.linear.bias"]}
-"""Weights added to all that one softmax chooses from. Their gradient is zero but for rounding, and Adam makes steps of it."""
+"""Added to all that one softmax chooses from: their gradient is zero but for rounding, of which Adam makes steps."""
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -148,7 +148,7 @@ LOW = [fw.PTuningV2(prompt_length=4), fw.PromptTuning(prompt_length=3), fw.FineT
 
 @pytest.mark.parametrize("method", LOW, ids=lambda method: method.name)
 def test_refused_where_the_first_layer_is_trained(method):
-    with pytest.raises(MethodError, match=r"begins at the first layer .* leave the trunk cache off"):
+    with pytest.raises(MethodError, match=r"begins at the first layer .* Leave the trunk cache off"):
         tiny_trainer(method=method, trunk_cache="disk")
     assert tiny_trainer(method=method, trunk_cache="off").model.trunk is None
 

@@ -33,8 +33,8 @@ def why_no_trunk(backbone: Backbone, layer: int, *, writes: bool) -> str | None:
         return "the task's answers are written, and every word of one runs through all layers behind those before it"
     if layer == 0:
         return (
-            "what is trained begins at the first layer (or before it), so nothing stays the same from step to step. "
-            "Choose upper layers, such as method.layers = 'top-2'"
+            "what is trained begins at the first layer (or before it), so nothing stays the same from step to step; "
+            "only upper layers, such as method.layers = 'top-2', have something below them"
         )
     return None
 
@@ -46,4 +46,4 @@ def refuse_trunk(why: str | None) -> None:
         MethodError: something does.
     """
     if why is not None:
-        raise MethodError(f"no trunk cache is possible here: {why}, or leave the trunk cache off")
+        raise MethodError(f"no trunk cache is possible here: {why}. Leave the trunk cache off")
