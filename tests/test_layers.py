@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "foreword"
 LAYERS = (
     {"errors", "injection"},
     {"attachment", "client"},
-    {"data"},
+    {"data", "caching"},
     {"metrics"},  # count what `data.examples` describes
     {"methods", "backbones", "heads"},
     {"tasks"},

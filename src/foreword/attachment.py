@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
@@ -56,6 +56,11 @@ class Attachment(nn.ModuleDict):
         if not isinstance(forward, _Forward):
             place.forward = forward = _Forward(place.forward)
         forward.detours[self] = through
+
+    @property
+    def places(self) -> Sequence[nn.Module]:
+        """The backbone's modules that it changes."""
+        return tuple(self._places)
 
     def detach(self) -> None:
         """Leave the backbone; its modules are then as if nothing had ever been there."""

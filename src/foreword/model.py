@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foreword.attachment import Attachment, active
-from foreword.backbones import Backbone, continuation_logits, generate
+from foreword.backbones import Backbone, TrunkCache, continuation_logits, generate
 from foreword.data.batching import WRITTEN, Batch
 from foreword.heads import Head
 from foreword.injection import Injection, Mixture, Prompt
@@ -27,6 +27,9 @@ class PromptedModel(nn.Module):
         prompt: a prompt encoder to use instead of a fresh one, such as a folded prompt.
         attachment: what the method put into the backbone already; put there afresh if None.
         labels: of the task, for methods that start from their names.
+
+    Attributes:
+        trunk: what is known of the layers below all that is trained, if somebody put it there.
 
     Raises:
         MethodError: the task's answers are written, and the prompt is a mixture.
@@ -55,6 +58,7 @@ class PromptedModel(nn.Module):
         if self.tuned:
             backbone.unfreeze(self.tuned)
         self._generation = backbone.generation
+        self.trunk: TrunkCache | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
@@ -73,7 +77,9 @@ class PromptedModel(nn.Module):
                     continuation_logits(self.backbone, ids, mask, batch.targets[WRITTEN], injection), mask
                 )
                 return logits
-            hidden = self.backbone(ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer)
+            hidden = self.backbone(
+                ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer, cache=self.trunk
+            )
             return head_logits(self.head, self.backbone, hidden, ids, mask, marks=batch.marks)
 
     def write(self, batch: Batch, **settings: Any) -> Tensor:
@@ -90,6 +96,11 @@ class PromptedModel(nn.Module):
         injection = None if self.prompt is None else Injection([single(self.prompt())])
         with self.adapted():
             return generate(self.backbone, batch.input_ids, batch.attention_mask, injection, **settings)
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer that anything trained touches; N where that is the head alone."""
+        return first_layer(self.backbone, self.prompt, self.attachment, self.tuned_weights().values())
 
     def sibling(self, head: Head) -> PromptedModel:
         """A model of another task that shares everything with this one but the head; no weights of the backbone."""
@@ -193,6 +204,21 @@ class MultiTaskModel:
         """
         for task, model in self.models.items():
             model.load_state({name.removeprefix(f"{task}/"): tensor for name, tensor in state.items()})
+
+
+def first_layer(
+    backbone: Backbone,
+    encoder: PromptEncoder | None,
+    attachment: Attachment | None,
+    tuned: Iterable[nn.Parameter],
+) -> int:
+    """The first layer of a backbone that a prompt, attached modules or tuned weights touch, N where none does."""
+    prompts: tuple[Prompt, ...] = ()
+    if encoder is not None:
+        prompt = fold(encoder)
+        prompts = prompt.prompts if isinstance(prompt, Mixture) else (prompt,)
+    parts: list[nn.Module | nn.Parameter] = [*tuned, *([] if attachment is None else attachment.places)]
+    return min(backbone.first_layer(prompts), backbone.lowest_layer(parts))
 
 
 def head_logits(

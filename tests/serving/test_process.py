@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from foreword.cli.loading import size_option
 from foreword.cli.main import main
-from foreword.cli.serve import size_in_bytes
 from foreword.errors import RecipeError
 from serving_at import GENEROUS, wait_until
 from tiny import tiny_backbone_folder
@@ -181,10 +181,10 @@ def test_help_needs_neither_torch_nor_the_server():
 
 @pytest.mark.parametrize(("text", "size"), [("200MB", 200_000_000), ("1.5GiB", 3 * 2**29), ("10", 10), ("2 kb", 2000)])
 def test_sizes(text: str, size: int):
-    assert size_in_bytes(text) == size
+    assert size_option("--budget", text) == size
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1XB", "0", "1e9"])
 def test_what_is_no_size(text: str):
     with pytest.raises(RecipeError, match="no size"):
-        size_in_bytes(text)
+        size_option("--budget", text)

@@ -91,6 +91,7 @@ class TrainingEntry(Part):
     seconds: float
     padding: float
     evaluations: list[dict[str, Any]]
+    trunk_cache: dict[str, NonNegativeInt] | None = None
 
 
 class FileEntry(Part):

@@ -5,12 +5,14 @@ from foreword.backbones.families import FAMILIES, Family
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
+from foreword.backbones.trunk import TrunkCache
 
 __all__ = [
     "FAMILIES",
     "Backbone",
     "BackboneIdentity",
     "Family",
+    "TrunkCache",
     "continuation_logits",
     "generate",
     "load_backbone",

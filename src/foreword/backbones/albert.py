@@ -9,7 +9,6 @@ Representations', section 3.1 (cross-layer parameter sharing).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -28,10 +27,10 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
         config=model.config, inputs_embeds=embedded, attention_mask=inputs.get("attention_mask")
     )
     hidden: Tensor = model.encoder.embedding_hidden_mapping_in(embedded)
-    turns: Counter[Any] = Counter()
-    for layer in _in_order(model):
-        hidden = call.through(partial(_layer, layer, turns[layer], mask, call), hidden)
-        turns[layer] += 1
+    order = list(_in_order(model))
+    hidden, layers = call.running(order, hidden)
+    for number, layer in layers:
+        hidden = call.through(partial(_layer, layer, order[:number].count(layer), mask, call), hidden)
     return hidden
 
 

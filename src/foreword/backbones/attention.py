@@ -13,8 +13,8 @@ prompt asks for it) and no length is taken from the text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,33 @@ from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, Si
 
 NAME = "foreword"
 KEYWORD = "foreword_call"
+LayerT = TypeVar("LayerT")
+
+
+class Entry(NamedTuple):
+    """What is known of a pass before it runs: it begins at a layer above the first.
+
+    Attributes:
+        layer: number of that layer; N where nothing is left to run.
+        states: ``(B, S, D)``, what enters it.
+        below: number of a layer -> ``(B, S, D)``, what entered those before it, where that is wanted.
+    """
+
+    layer: int
+    states: Tensor
+    below: Mapping[int, Tensor]
+
+
+class Reached(Exception):  # noqa: N818  an event, not a mistake
+    """A pass has come to the layer that it was to run up to.
+
+    Args:
+        hidden: ``(B, S, D)``, what enters that layer.
+    """
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
 
 
 class PrefixCall:
@@ -45,6 +72,8 @@ class PrefixCall:
         recompute: whether layers that a family runs itself keep no activations for the backward pass.
         keep: whether to keep what every layer of the first stack is given.
         branching: which rows of the batch share layers of the first stack, if some do.
+        entry: where the first stack begins, if not at its first layer.
+        until: number of the layer of the first stack to run up to, which ends the pass (`Reached`); None runs all.
 
     Attributes:
         kept: number of a layer -> hidden states ``(B, S, D)`` it was given; None where nothing is kept.
@@ -62,8 +91,11 @@ class PrefixCall:
         recompute: bool = False,
         keep: bool = False,
         branching: Branching | None = None,
+        entry: Entry | None = None,
+        until: int | None = None,
     ) -> None:
-        self.kept: dict[int, Tensor] | None = {} if keep else None
+        self.kept: dict[int, Tensor] | None = dict(entry.below if entry else {}) if keep else None
+        self.entry, self.until = entry, until
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
@@ -71,6 +103,11 @@ class PrefixCall:
         self.branching, self._all, self._level = branching, (injection, slots, sources), -1
         self._turns: Counter[nn.Module] = Counter()
         self._masks: dict[int, tuple[Tensor, Tensor | None, Tensor]] = {}
+
+    @property
+    def watches(self) -> bool:
+        """Whether it is to be told what layers are given."""
+        return not (self.slots is None and self.kept is None and self.branching is None and self.until is None)
 
     def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> SitePrefix | None:
         """What the attention ``module`` reads before its keys, in the turn it is having.
@@ -124,7 +161,23 @@ class PrefixCall:
             hidden = hidden.scatter_add(1, self.slots[:, :, None].expand(rows, places, hidden.shape[-1]), delta)
         if self.kept is not None:
             self.kept[layer] = hidden
+        if layer == self.until:
+            raise Reached(hidden)
         return hidden
+
+    def running(self, layers: Iterable[LayerT], hidden: Tensor) -> tuple[Tensor, list[tuple[int, LayerT]]]:
+        """For families that go through their layers themselves: what the first that runs is given, and who runs.
+
+        Args:
+            layers: of the stack, in order.
+            hidden: what the embeddings gave.
+
+        Returns:
+            Hidden states, and the layers with their numbers.
+        """
+        if self.entry is None:
+            return hidden, list(enumerate(layers))
+        return self.entry.states, list(enumerate(layers))[self.entry.layer :]
 
     def side_by_side(self, hidden: Tensor) -> Tensor:
         """What was kept of every layer and, last, ``hidden``, for all rows of the batch: ``(B, S, (N + 1) D)``.

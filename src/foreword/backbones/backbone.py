@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from foreword.attachment import active_again
 from foreword.backbones.attention import PrefixCall, Probe
-from foreword.backbones.branching import find_branching
+from foreword.backbones.branching import find_branching, first_layer
+from foreword.backbones.cutting import run_above
 from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out
 from foreword.backbones.families import FAMILIES
@@ -20,10 +22,11 @@ from foreword.backbones.fingerprint import BackboneIdentity, tokenizer_digest, w
 from foreword.backbones.inputs import check_prompts, laid_out, positions
 from foreword.backbones.probing import find_backbone_sites, run_probe
 from foreword.backbones.quantization import Quantization, quantize_linears
-from foreword.backbones.sites import layers_of
+from foreword.backbones.sites import layer_numbers, layers_of
 from foreword.backbones.speaker import Speaker
+from foreword.backbones.trunk import TrunkCache
 from foreword.errors import BackboneError
-from foreword.injection import Injection, Prefix, Site, SiteShape
+from foreword.injection import Injection, Prefix, Prompt, Site, SiteShape
 
 
 class Backbone(Speaker):
@@ -100,6 +103,23 @@ class Backbone(Speaker):
         layers = layers_of(self.model, self._sites).values()
         names = {module: name for name, module in self.places.items()}
         return {names[layer]: layer for layer in layers}
+
+    @cached_property
+    def layer_numbers(self) -> Mapping[nn.Module, int]:
+        """Layers of the stack that heads read, and the number of each; of shared ones, that of the first turn."""
+        return layer_numbers(self.model, self._sites)
+
+    def first_layer(self, prompts: Iterable[Prompt]) -> int:
+        """The first layer whose input or attention some prompts change, N where they change none."""
+        stack = next(iter(self.sites)).stack
+        return min((first_layer(prompt, self.depth, stack) for prompt in prompts), default=self.depth)
+
+    def lowest_layer(self, parts: Iterable[nn.Module | nn.Parameter]) -> int:
+        """The first layer that some of its modules or weights belong to: 0 for what is in none, N for nothing."""
+        numbers: dict[nn.Module | nn.Parameter, int] = {}
+        for layer, number in self.layer_numbers.items():
+            numbers |= dict.fromkeys([*layer.modules(), *layer.parameters()], number)
+        return min((numbers.get(part, 0) for part in parts), default=self.depth)
 
     @property
     def places(self) -> Mapping[str, nn.Module]:
@@ -233,6 +253,18 @@ class Backbone(Speaker):
         self.model.train(mode and (drops or self._recomputes))
         return self
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No dropout and no recomputing, which leaves no cache, while it lasts."""
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.train()
+
     def forward(
         self,
         input_ids: Tensor,
@@ -242,6 +274,7 @@ class Backbone(Speaker):
         *,
         every_layer: bool = False,
         share: bool = False,
+        cache: TrunkCache | None = None,
     ) -> Tensor:
         """Hidden states of the last layer, for the text positions only.
 
@@ -257,6 +290,8 @@ class Backbone(Speaker):
             every_layer: whether to give those of the embeddings and of every layer, side by side.
             share: whether rows with the same text run once as far as their prompts let them, where the family can;
                 the result is the same within rounding. For inference.
+            cache: of the layers below those that the prompts touch, which then run only for texts it does not know. It
+                must know every layer if ``every_layer`` is wanted.
 
         Returns:
             ``(B, T, D)``, or ``(B, T, (N + 1) D)`` of every layer, the last one at the end.
@@ -265,7 +300,7 @@ class Backbone(Speaker):
             BackboneError: text and prompt have more positions than the model, or it cannot read such a prompt.
         """
         hidden, layout = self.states(
-            input_ids, attention_mask, token_type_ids, injection, every_layer=every_layer, share=share
+            input_ids, attention_mask, token_type_ids, injection, every_layer=every_layer, share=share, cache=cache
         )
         if layout is None:
             return hidden
@@ -285,6 +320,7 @@ class Backbone(Speaker):
         *,
         every_layer: bool = False,
         share: bool = False,
+        cache: TrunkCache | None = None,
     ) -> tuple[Tensor, Layout | None]:
         """What `forward` takes the text from: hidden states of text and prompt, and where both stand.
 
@@ -306,14 +342,19 @@ class Backbone(Speaker):
             inputs |= positions(self, inputs["attention_mask"], injection)
         sources = attention_mask.sum(1) if layout is None else layout.mask.sum(1)
         slots = None if layout is None or prompts is None else layout.slots
-        branching = None
-        if share and injection is not None and FAMILIES[self.family].branches:
+        branching, entry = None, None
+        if cache is not None:
+            self._check_above(cache, injection)
+            entry = cache.entry(inputs)
+        elif share and injection is not None and FAMILIES[self.family].branches:
             texts = [input_ids, attention_mask, *([] if token_type_ids is None else [token_type_ids])]
             branching = find_branching(texts, injection, self.depth, next(iter(self.sites)).stack)
-        call = self.prefix_call(injection, slots=slots, sources=sources, keep=every_layer, branching=branching)
+        call = self.prefix_call(
+            injection, slots=slots, sources=sources, keep=every_layer, branching=branching, entry=entry
+        )
         if branching is not None:
             inputs = {name: value[branching.rows[0]] if len(value) > 1 else value for name, value in inputs.items()}
-        hidden = FAMILIES[self.family].run(self.trunk, inputs, call)
+        hidden = FAMILIES[self.family].run(self.trunk, inputs, call) if entry is None else run_above(self, inputs, call)
         return call.side_by_side(hidden) if every_layer else call.whole(hidden), layout
 
     def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
@@ -347,6 +388,13 @@ class Backbone(Speaker):
                 f"{self.name}: a {self.family} model reads images, not text. Call encode_images with pixel values"
             )
 
+    def _check_above(self, cache: TrunkCache, injection: Injection | None) -> None:
+        begins = self.depth if injection is None else self.first_layer(injection.bank)
+        if begins < cache.layer:
+            raise BackboneError(
+                f"{self.name}: a prompt begins at layer {begins}, below layer {cache.layer}, where the trunk cache ends"
+            )
+
     @cached_property
     def accepts(self) -> frozenset[str]:
         """Names of what the trunk can be given."""
@@ -369,7 +417,7 @@ class Backbone(Speaker):
         if enabled == self._recomputes:
             return
         self._recomputes = enabled
-        if FAMILIES[self.family].recomputes:
+        if FAMILIES[self.family].runs_layers:
             return
         verb = "enable" if enabled else "disable"
         switch = getattr(self.model, f"activation_checkpointing_{verb}", None)

@@ -73,7 +73,7 @@ def find_branching(texts: Sequence[Tensor], injection: Injection, depth: int, st
     if len(set(words)) == len(words):
         return None
     numbers = [0] * len(words) if injection.rows is None else injection.rows.tolist()
-    begins = [_first_layer(prompt, depth, stack) for prompt in injection.bank]
+    begins = [first_layer(prompt, depth, stack) for prompt in injection.bank]
     starts, firsts, places = list[int](), list[Tensor](), list[Tensor]()
     for start in sorted({0, *begins} - {depth}):
         groups: dict[tuple[bytes, int], int] = {}
@@ -89,7 +89,7 @@ def find_branching(texts: Sequence[Tensor], injection: Injection, depth: int, st
     return Branching(tuple(starts), tuple(firsts), tuple(places))
 
 
-def _first_layer(prompt: Prompt, depth: int, stack: str) -> int:
+def first_layer(prompt: Prompt, depth: int, stack: str) -> int:
     """The first layer whose input or attention a prompt changes; N where it changes none."""
     if prompt.inputs is not None or (prompt.shift_positions and prompt.length):
         return 0

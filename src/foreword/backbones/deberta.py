@@ -78,7 +78,8 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     hidden, mask = embed(model, inputs)
     span = model.encoder.max_relative_positions if model.encoder.relative_attention else 0
     shared = Pass(for_all_queries(mask), relative_positions(model.encoder, hidden, span), call, _project)
-    for number, layer in enumerate(model.encoder.layer):
+    hidden, layers = call.running(model.encoder.layer, hidden)
+    for number, layer in layers:
         hidden = run_layer(layer, number, hidden, shared)
     return hidden
 

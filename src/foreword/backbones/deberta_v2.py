@@ -27,7 +27,8 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     encoder = model.encoder
     hidden, mask = embed(model, inputs)
     shared = Pass(for_all_queries(mask), relative_positions(encoder, hidden, _span(encoder)), call, _project)
-    for number, layer in enumerate(encoder.layer):
+    hidden, layers = call.running(encoder.layer, hidden)
+    for number, layer in layers:
         given, hidden = hidden, run_layer(layer, number, hidden, shared)
         if number == 0 and encoder.conv is not None:
             hidden = encoder.conv(call.entering(given, 0), hidden, mask.long())

@@ -7,7 +7,7 @@ that computes attention itself has a file of its own, named in its line.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,12 @@ def run_interface(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tenso
 def run_decoder(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     """`run_interface` of a model that would keep a cache for the tokens to come, if it were not told otherwise."""
     return run_interface(model, inputs | {"use_cache": False}, call)
+
+
+def hand_on(layer: Any, states: Tensor, given: Sequence[Any]) -> Tensor:
+    """What nearly all layers give: hidden states alone."""
+    del layer, given
+    return states
 
 
 def _all_positions(config: Any) -> int:
@@ -84,7 +90,9 @@ class Family:
         options: keywords for `AutoModel.from_pretrained`.
         run: hidden states from a model, its inputs and a call.
         branches: whether rows may share layers (`foreword.backbones.branching`), which ``run`` must not look at.
-        recomputes: whether ``run`` does gradient checkpointing, instead of the model.
+        runs_layers: whether ``run`` goes through the layers itself, gradient checkpointing included, or the model does.
+        hand_on: what a layer gives, from it, hidden states ``(B, S, D)`` and what it is given, where it need not run
+            (`foreword.backbones.cutting`).
         transform, project: from the language model and hidden states ``(..., D)`` to what its output
             embeddings read, and from there to logits ``(..., V)``; None where there is no such head.
     """
@@ -96,7 +104,8 @@ class Family:
     options: tuple[tuple[str, Any], ...] = ()
     run: Run = run_interface
     branches: bool = True
-    recomputes: bool = False
+    runs_layers: bool = False
+    hand_on: Callable[[Any, Tensor, Sequence[Any]], Any] = hand_on
     transform: Vocabulary | None = None
     project: Vocabulary | None = None
 
@@ -173,6 +182,12 @@ def _unchanged(model: Any, hidden: Tensor) -> Tensor:
     return hidden
 
 
+def _t5_hand_on(layer: Any, states: Tensor, given: Sequence[Any]) -> tuple[Tensor, Tensor, None]:
+    """With the bias of relative positions, which the first block makes for all."""
+    bias, length = given[2], states.shape[1]
+    return states, layer.layer[0].SelfAttention.compute_bias(length, length) if bias is None else bias, None
+
+
 def _t5_transform(model: Any, hidden: Tensor) -> Tensor:
     # T5 shares its output embeddings with the input and scales what they read; T5 1.1 does neither.
     config = model.config
@@ -209,7 +224,7 @@ FAMILIES: dict[str, Family] = {
         "ALBERT, layers with shared weights",
         options=_NO_POOLER,
         run=albert.run,
-        recomputes=True,
+        runs_layers=True,
         transform=_albert_transform,
         project=_albert_project,
     ),
@@ -225,21 +240,21 @@ FAMILIES: dict[str, Family] = {
         first_position=mpnet.first_position,
         options=_NO_POOLER,
         run=mpnet.run,
-        recomputes=True,
+        runs_layers=True,
         transform=_roberta_transform,
         project=_roberta_project,
     ),
     "deberta": Family(
         "DeBERTa, the first version",
         run=deberta.run,
-        recomputes=True,
+        runs_layers=True,
         transform=deberta.transform,
         project=deberta.project,
     ),
     "deberta-v2": Family(
         "DeBERTa-v2 and DeBERTa-v3",
         run=deberta_v2.run,
-        recomputes=True,
+        runs_layers=True,
         transform=deberta.transform,
         project=deberta.project,
     ),
@@ -253,6 +268,7 @@ FAMILIES: dict[str, Family] = {
         "T5, and T5 1.1 with its kin (LM-adapted T5, Flan-T5)",
         kind="encoder-decoder",
         positions=_any_number_of_positions,
+        hand_on=_t5_hand_on,
         transform=_t5_transform,
         project=_project,
     ),

@@ -14,8 +14,7 @@ Lester et al. 2021, section 2 (input prompts of an encoder).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -82,7 +81,7 @@ def generate(
     _check_settings(backbone, settings, injection)
     settings = {"pad_token_id": backbone.tokenizer.pad_token_id, "disable_compile": True} | settings
     settings["max_new_tokens"] = max_new_tokens
-    with _evaluating(backbone):
+    with backbone.evaluating():
         if backbone.kind == "decoder":
             given = Given(backbone, input_ids, attention_mask, injection)
             given.check_room(max_new_tokens)
@@ -258,19 +257,6 @@ def _view(model: Any, prepare: Callable[[Mapping[str, Any]], dict[str, Any]]) ->
 def _past(inputs: Mapping[str, Any]) -> int:
     cache = inputs.get("past_key_values")
     return 0 if cache is None else int(cache.get_seq_length())
-
-
-@contextmanager
-def _evaluating(backbone: Backbone) -> Iterator[None]:
-    """No dropout and no recomputing, which leaves no cache, while a text is written."""
-    training = backbone.training
-    if training:
-        backbone.eval()
-    try:
-        yield
-    finally:
-        if training:
-            backbone.train()
 
 
 def _check_writes(backbone: Backbone) -> None:

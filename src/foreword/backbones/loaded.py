@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from foreword.backbones.attention import PrefixCall
 from foreword.backbones.families import Kind
+from foreword.backbones.fingerprint import BackboneIdentity
+from foreword.injection import Injection
 
 
 class Loaded(Protocol):
@@ -24,6 +29,22 @@ class Loaded(Protocol):
         """The part of ``model`` that reads text."""
 
     @property
+    def identity(self) -> BackboneIdentity:
+        """What its numbers are known by."""
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+
+    @property
+    def depth(self) -> int:
+        """N."""
+
+    @property
+    def layer_numbers(self) -> Mapping[nn.Module, int]:
+        """Layers of the first stack, and the number of each."""
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
 
@@ -36,3 +57,9 @@ class Loaded(Protocol):
 
     def check_length(self, positions: int) -> None:
         """Refuse rows that take more positions than there are."""
+
+    def prefix_call(self, injection: Injection | None, **places: Any) -> PrefixCall:
+        """What the attention layers of one forward pass are to know."""
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """No dropout and no recomputing while it lasts."""

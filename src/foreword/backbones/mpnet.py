@@ -25,7 +25,8 @@ def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:
     if mask is not None:
         mask = mask.bool()[:, None, None, :].expand(-1, 1, hidden.shape[1], -1)  # (B, 1, T, T)
     bias = model.encoder.compute_position_bias(hidden[:1])  # (1, H, T, T)
-    for number, layer in enumerate(model.encoder.layer):
+    hidden, layers = call.running(model.encoder.layer, hidden)
+    for number, layer in layers:
         hidden, seen = call.branched(number, hidden, mask)
         compute = detoured(layer, partial(_layer, layer, seen, bias, call))
         hidden = call.through(compute, call.entering(hidden, number))

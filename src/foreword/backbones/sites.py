@@ -93,6 +93,16 @@ def layers_of(model: nn.Module, sites: Sites) -> dict[str, nn.Module]:
     return found
 
 
+def layer_numbers(model: nn.Module, sites: Sites) -> dict[nn.Module, int]:
+    """Layers of the first stack, and the number of each; of one that is shared, that of its first turn."""
+    numbers, first = {}, next(iter(sites.shapes)).stack
+    for layer in layers_of(model, sites).values():
+        site = next(sites.of[module][0] for module in layer.modules() if module in sites.of)
+        if site.stack == first:
+            numbers[layer] = site.layer
+    return numbers
+
+
 def _ancestors(name: str) -> list[str]:
     """The name of a module and of all that it is in, from the inside out."""
     parts = name.split(".")
@@ -107,7 +117,7 @@ def _enter(attention: nn.Module) -> Callable[..., tuple[Any, Any] | None]:
     def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         del layer
         call: PrefixCall | None = kwargs.get(KEYWORD)
-        if call is None or (call.slots is None and call.kept is None and call.branching is None):
+        if call is None or not call.watches:
             return None
         number = call.coming_site(attention).layer
         args = call.branched(number, *args)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from foreword.errors import RegistryError
+from foreword.errors import RecipeError, RegistryError
 
 if TYPE_CHECKING:
     from foreword.inference.engine import Engine
@@ -29,25 +29,61 @@ BackboneName = Annotated[
     typer.Option("--backbone", help="Folder or hub name, where it is not the one in the artifact; it is checked."),
 ]
 
+TrunkPlace = Annotated[
+    Literal["memory", "disk"] | None,
+    typer.Option(
+        "--trunk-cache", help="Keep what the layers below the prompt make of each text, for texts that come again."
+    ),
+]
+TrunkBytes = Annotated[
+    str | None, typer.Option("--trunk-cache-bytes", metavar="SIZE", help="With --trunk-cache: its most bytes; 2GB.")
+]
+
 _ENGINE_BUDGET = 1 << 30
 """Bytes of prompts and heads that one command keeps in memory."""
 
 
-def open_predictor(artifact: Path, backbone: str | None, batch_size: int = 32) -> Predictor:
+def size_option(option: str, text: str) -> int:
+    """Bytes that an option such as ``--budget 200MB`` stands for.
+
+    Raises:
+        RecipeError: it is no size.
+    """
+    from foreword.caching import size_in_bytes
+
+    try:
+        return size_in_bytes(text)
+    except ValueError as error:
+        raise RecipeError(f"{option}: {error}") from error
+
+
+def open_predictor(
+    artifact: Path,
+    backbone: str | None,
+    batch_size: int = 32,
+    *,
+    trunk: Literal["memory", "disk"] | None = None,
+    trunk_bytes: str | None = None,
+) -> Predictor:
     """A predictor on the artifact's own backbone, or the same one from another place.
 
     Raises:
         ArtifactError, BackboneError: saying what is wrong with which.
+        RecipeError: the size of the trunk cache is none.
+        MethodError: the artifact can have no trunk cache.
     """
+    if trunk is None and trunk_bytes is not None:
+        raise RecipeError("--trunk-cache-bytes needs --trunk-cache")
     from foreword.artifacts.format import load_artifact
     from foreword.backbones import load_backbone
+    from foreword.caching import BUDGET
     from foreword.inference.predictor import Predictor
 
-    found = load_artifact(artifact)
-    if backbone is None:
-        return Predictor(found, None, batch_size)
-    speaks = found.manifest.backbone.language_model is not None
-    return Predictor(found, load_backbone(backbone, language_model=speaks), batch_size)
+    size = BUDGET if trunk_bytes is None else size_option("--trunk-cache-bytes", trunk_bytes)
+    found, model = load_artifact(artifact), None
+    if backbone is not None:
+        model = load_backbone(backbone, language_model=found.manifest.backbone.language_model is not None)
+    return Predictor(found, model, batch_size, trunk_cache=trunk, trunk_cache_bytes=size)
 
 
 def open_engine(registry: Path, backbone: str | None, batch_size: int) -> Engine:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from foreword.cli.loading import BackboneName, open_engine, open_predictor
+from foreword.cli.loading import BackboneName, TrunkBytes, TrunkPlace, open_engine, open_predictor
 from foreword.cli.printing import examples, warn
 from foreword.cli.scaling import check_ray, refuse, seen_from_anywhere
 from foreword.errors import DataError, OutputError, RecipeError
@@ -52,6 +52,8 @@ def predict(
         int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
     ] = 0,
     backbone: BackboneName = None,
+    trunk_cache: TrunkPlace = None,
+    trunk_cache_bytes: TrunkBytes = None,
     ray: Annotated[bool, typer.Option("--ray", help="Answer a file in several processes (docs/scaling.md).")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --ray: processes, each with a model of its own; 2.")
@@ -77,7 +79,9 @@ def predict(
         refuse({f"--input {input}": is_packed(input)}, "is packed, and --ray reads a file in many places: unpack it")
     else:
         refuse({"--workers": workers}, "needs --ray")
-    make = _maker(artifact, registry, backbone, batch_size)
+    if registry is not None:
+        refuse({"--trunk-cache": trunk_cache}, "is for one ARTIFACT; an engine runs equal texts once by itself")
+    make = _maker(artifact, registry, backbone, batch_size, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes)
     answers: Scores | _Answers
     if ray:
         from foreword.scaling.scoring import Scores
@@ -111,7 +115,11 @@ class _Answers:
 
 
 def _maker(
-    artifact: Path | None, registry: Path | None, backbone: str | None, batch_size: int | None
+    artifact: Path | None,
+    registry: Path | None,
+    backbone: str | None,
+    batch_size: int | None,
+    **trunk: Any,
 ) -> Callable[[], Predictor | Engine]:
     """What makes what answers, wherever it is called.
 
@@ -119,7 +127,7 @@ def _maker(
         RecipeError: neither or both are given.
     """
     if artifact is not None and registry is None:
-        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32)
+        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32, **trunk)
     if registry is not None and artifact is None:
         return partial(open_engine, registry.absolute(), backbone, batch_size or 64)
     raise RecipeError(

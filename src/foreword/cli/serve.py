@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from foreword.cli.loading import size_option
 from foreword.cli.printing import examples
 from foreword.cli.scaling import check_ray, refuse, replicas_between, seen_from_anywhere
 from foreword.errors import ForewordError, OutputError, RecipeError
@@ -25,7 +25,6 @@ EXAMPLES = examples(
     "foreword serve registry --backbone bert-base-uncased --ray --replicas 2",
     'curl localhost:8000/v1/predict --json \'{"task": "sst2", "inputs": ["A warm, funny film."]}\'',
 )
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def serve(
@@ -107,7 +106,7 @@ def serve(
         registry.absolute(),
         seen_from_anywhere(backbone) if ray else backbone,
         language_model=language_model,
-        budget=None if budget is None else size_in_bytes(budget),
+        budget=None if budget is None else size_option("--budget", budget),
         bf16=bf16,
         threads=threads,
     )
@@ -116,18 +115,6 @@ def serve(
         _serve_on_ray(make_engine, settings, host, port, registry=registry, least=least, most=most, cpus=threads or 1)
     else:
         _listen(make_engine(), settings, host, port)
-
-
-def size_in_bytes(text: str) -> int:
-    """Bytes that ``200MB`` or ``1.5GiB`` stand for.
-
-    Raises:
-        RecipeError: it is no size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
-    if match is None or match[2].upper() not in _UNITS or float(match[1]) == 0:
-        raise RecipeError(f"--budget: '{text:.40}' is no size. Write a number and a unit, such as 200MB or 1.5GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def _check_extra() -> None:

@@ -12,10 +12,12 @@ import torch
 
 from foreword.artifacts.format import Artifact, load_artifact
 from foreword.backbones import Backbone, load_backbone
+from foreword.caching import BUDGET, Place, open_store
 from foreword.data.records import Record
 from foreword.data.sources import Source
 from foreword.inference.encoding import EncodedSet, encode_examples, in_words
 from foreword.inference.forward import predict_encoded
+from foreword.inference.trunk import make_trunk_cache
 from foreword.metrics.scores import Scores
 
 
@@ -27,9 +29,23 @@ class Predictor:
         backbone: to use; loaded by the name in the artifact if None. A tuned backbone's weights
             replace those of the one given.
         batch_size: rows per forward pass.
+        trunk_cache: "memory" or "disk", to keep what the layers below the prompt make of each text
+            (`foreword.backbones.trunk`); for texts that come again.
+        trunk_cache_bytes: most bytes of it.
+
+    Raises:
+        MethodError: a trunk cache is asked for, and there can be none.
     """
 
-    def __init__(self, artifact: Artifact, backbone: Backbone | None = None, batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        backbone: Backbone | None = None,
+        batch_size: int = 32,
+        *,
+        trunk_cache: Place | None = None,
+        trunk_cache_bytes: int = BUDGET,
+    ) -> None:
         self.artifact = artifact
         self.task = artifact.task
         entry = artifact.manifest.backbone
@@ -41,6 +57,8 @@ class Predictor:
             quantization=entry.quantization,
         )
         self.model = artifact.build_model(self.backbone)
+        if trunk_cache is not None:
+            self.model.trunk = make_trunk_cache(self.model, open_store(trunk_cache, trunk_cache_bytes))
         self.batch_size = batch_size
         self.notes: Counter[str] = Counter()
 

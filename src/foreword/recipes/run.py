@@ -29,6 +29,7 @@ from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
 from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
+from foreword.training.trunk import check_trunk
 
 MARKER, RECIPE, LOG, CHECKPOINT, ARTIFACT, ARTIFACTS = (
     "run.json",
@@ -155,6 +156,7 @@ def check_method(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> None:
     if encoder is not None and any(isinstance(task, WritingTask) for task in tasks):
         single(fold(encoder))
     check_changes(recipe.method, backbone)
+    check_trunk(recipe.method, backbone, recipe.training, writes=any(isinstance(task, WritingTask) for task in tasks))
 
 
 def check_start(recipe: Recipe | MultiTaskRecipe, backbone: Backbone, prepared: Prepared) -> None:

@@ -75,6 +75,7 @@ def describe(
             seconds=round(outcome.progress.seconds, 3),
             padding=round(outcome.padding, 4),
             evaluations=outcome.progress.evaluations,
+            trunk_cache=None if outcome.trunk_cache is None else dict(outcome.trunk_cache),
         ),
         versions=library_versions(),
         files={},

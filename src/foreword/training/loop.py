@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from foreword.training.mixing import Mixing
 from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
+from foreword.training.trunk import Trunks
 
 
 class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
@@ -66,6 +67,7 @@ class Outcome:
         predictions: of the best weights on dev, in order.
         progress: evaluations, steps, seconds.
         padding: share of padded positions in an epoch of training, in [0, 1).
+        trunk_cache: its layer, rows found and computed, and bytes; None in a run without one.
     """
 
     task: Task[Any, Any]
@@ -73,6 +75,7 @@ class Outcome:
     predictions: list[Any]
     progress: Progress
     padding: float
+    trunk_cache: Mapping[str, int] | None = None
 
 
 class Trainer:
@@ -105,6 +108,7 @@ class Trainer:
         models.to(self.accelerator.device)
         models.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
         models.backbone.gradient_checkpointing(settings.gradient_checkpointing)
+        self.trunks = Trunks(models.models, settings)
         self.optimizer = torch.optim.AdamW(parameter_groups(models, settings), fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -156,13 +160,14 @@ class Trainer:
         if self.best is not None:
             self.models.load_state(self.best)
         found = self.evaluate()
-        end = {**dev_values(found), "best_step": self.progress.best_step, "seconds": self.progress.seconds}
+        times = {"best_step": self.progress.best_step, "seconds": self.progress.seconds}
+        end = {**dev_values(found), **times, **self.trunks.values}
         self.tracker.event("end", self.progress.step, end)
         return {lane.name: self._outcome(lane, found[lane.name]) for lane in self.lanes}
 
     def _outcome(self, lane: Lane, found: Evaluation) -> Outcome:
         padding = padding_ratio(lane.train.lengths, lane.batches(self.settings, 0))
-        return Outcome(*found, progress=self.progress, padding=padding)
+        return Outcome(*found, progress=self.progress, padding=padding, trunk_cache=self.trunks.facts)
 
     @property
     def _stale(self) -> bool:
@@ -279,7 +284,7 @@ class Trainer:
         }
         progress.loss_sum, progress.loss_count = 0.0, 0
         progress.evaluations.append({"step": progress.step, **entry})
-        self.tracker.event("evaluation", progress.step, entry)
+        self.tracker.event("evaluation", progress.step, {**entry, **self.trunks.values})
         self._save()
 
     def _save(self) -> None:

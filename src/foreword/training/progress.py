@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foreword.caching import in_words
 from foreword.training.tracking import Tracker
 
 
@@ -102,4 +103,12 @@ def evaluation_words(values: Mapping[str, Any]) -> str:
     name = values["main"]
     best = "  best so far" if values["best"] else ""
     tasks = "".join(f"  {task} {value:.4f}" for task, value in values.get("tasks", {}).items())
-    return f"loss {values['train_loss']:.4f}  {name} {values[name]:.4f}{tasks}{best}"
+    return f"loss {values['train_loss']:.4f}  {name} {values[name]:.4f}{tasks}{best}{trunk_words(values)}"
+
+
+def trunk_words(values: Mapping[str, Any]) -> str:
+    """What the trunk cache did so far, where there is one."""
+    if "trunk_cache" not in values:
+        return ""
+    hits, misses, size = (values["trunk_cache"][name] for name in ("hits", "misses", "bytes"))
+    return f"  trunk cache: {hits / max(hits + misses, 1):.0%} hits, {in_words(size)}"

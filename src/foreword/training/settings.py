@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -17,7 +18,13 @@ from pydantic import (
     field_validator,
 )
 
+from foreword.caching import BUDGET, size_in_bytes
+
 Probability = Field(default=0.0, ge=0, lt=1)
+
+
+def _bytes(value: Any) -> Any:
+    return size_in_bytes(value) if isinstance(value, str) else value
 
 
 class TrainingSettings(BaseModel):
@@ -66,6 +73,12 @@ class TrainingSettings(BaseModel):
     """Of initialization, dropout and order."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    trunk_cache: Literal["memory", "disk", "off"] | None = None
+    """Keep what the layers below all that is trained make of a text, so that they run once per text: in memory, or on
+    disk for all runs of this user. Dropout inside the backbone then acts above them only. When left out: memory, where
+    there are such layers and no such dropout."""
+    trunk_cache_bytes: Annotated[PositiveInt, BeforeValidator(_bytes)] = BUDGET
+    """Most bytes of it, or a text such as '500MB'."""
     tensorboard: bool = False
     """Also write the log for TensorBoard (pip install 'foreword[tensorboard]')."""
 
