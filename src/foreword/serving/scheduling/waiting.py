@@ -19,8 +19,8 @@ from foreword.serving.scheduling.cutting import cut
 from foreword.serving.scheduling.work import Work
 
 _LEAST = 32
-"""What a pass costs beside its tokens is taken to be worth so many tokens at least: while that is not known, passes of a
-few rows each would be the worse mistake."""
+"""What a pass costs beside its tokens is taken to be worth so many tokens at least: while that is not known, passes of
+a few rows each would be the worse mistake."""
 _turn = attrgetter("turn")
 
 
