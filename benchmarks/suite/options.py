@@ -1,0 +1,33 @@
+"""What the command line says to every group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure.
+
+    Attributes:
+        smoke: least sizes and one round: whether it runs at all.
+        threads: of a computation on the CPU.
+        rounds: timed rounds; the group's own number if None.
+        out: folder of the results, one folder in it for each group.
+        only: contenders whose names have one of these in them; all if empty.
+    """
+
+    smoke: bool
+    threads: int
+    out: Path
+    rounds: int | None = None
+    only: tuple[str, ...] = ()
+
+    def plan(self, rounds: int, warm_ups: int) -> tuple[int, int]:
+        """Timed rounds and warm-ups, of a group that takes so many by itself."""
+        return (1, 0) if self.smoke else (self.rounds or rounds, warm_ups)
+
+    def wanted(self, name: str) -> bool:
+        """Whether a contender takes part."""
+        return not self.only or any(part in name for part in self.only)
