@@ -68,4 +68,5 @@ def startup(options: Options) -> dict[str, Any]:
 
 def _run(command: Sequence[str], given: str = "", *, threads: int) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else our files alone are compiled again every time
     return subprocess.run(command, input=given, env=environment, capture_output=True, text=True, check=True)
