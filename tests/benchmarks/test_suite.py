@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from transformers import AutoTokenizer
+
 from suite.__main__ import main
 from suite.groups import GROUPS
-from suite.options import Options
 from suite.pretrained import pretrained
 from suite.report import PICTURE, RESULT, TABLE
 from suite.serving_batch.measure import SETTINGS
-from suite.timing import alternated
+from suite.timing import alternated, summary
 from suite.training.contenders import CONTENDERS, FOREWORD
 from suite.training.measure import BATCHES, PRECISIONS, texts
 from suite.workers import Worker
-from transformers import AutoTokenizer
 
 MAY_LACK = {"AdapterHub": "is not there", "cached": "training.trunk_cache"}
 """Part of a contender's name -> what it says where it cannot run."""
@@ -70,7 +70,6 @@ def test_start_up(tmp_path):
 
 
 def test_tables_are_made_anew_from_results(tmp_path, capsys):
-    made_up = {"unit": "s", "min": 1.0, "median": 1.0, "max": 1.0, "samples": [1.0]}
     result = {
         "group": "training",
         "what": "Made up.",
@@ -83,8 +82,8 @@ def test_tables_are_made_anew_from_results(tmp_path, capsys):
         },
         "settings": {
             "32x64 float32": {
-                "Foreword p=20": {**made_up, "samples": [0.5], "median": 0.5},
-                "PEFT prefix p=20": made_up,
+                "Foreword p=20": summary([0.4, 0.5, 1.1], "s"),
+                "PEFT prefix p=20": summary([0.8, 1.0, 2.4], "s"),
                 "fine-tuning, no dropout": {"unavailable": "not today"},
             }
         },
@@ -97,7 +96,7 @@ def test_tables_are_made_anew_from_results(tmp_path, capsys):
     assert "| Foreword p=20 over PEFT prefix p=20 | 32x64 float32 | at least 1.2 | 2.00 | yes |" in lines
     assert "| Foreword p=20 over fine-tuning, no dropout | 32x64 float32 | at least 1.4 | - | not measured |" in lines
     assert "| fine-tuning, no dropout | not today | | | |" in lines
-    assert "| Foreword p=20 | 500 ms | 1,000 ms | 1,000 ms | 1 |" in lines
+    assert "| Foreword p=20 | 500 ms | 400 ms | 1,100 ms | 3 |" in lines
     assert (tmp_path / "training" / PICTURE).read_bytes().startswith(b"\x89PNG")
 
 

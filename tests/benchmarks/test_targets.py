@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from suite.targets import Target
 from suite.timing import summary
 
