@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a computation on the CPU")
     parser.add_argument("--rounds", type=int, help="timed rounds, where the group's own number is not wanted")
     parser.add_argument("--only", default="", help="contenders with one of these in their names, commas between")
+    parser.add_argument("--settings", default="", help="settings, likewise, such as '16x256 bf16'")
     parser.add_argument("--out", type=Path, help="folder of the results; benchmarks/results if left out")
     parser.add_argument("--render", action="store_true", help="measure nothing: make tables and pictures anew")
     given = parser.parse_args(arguments)
@@ -44,8 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         for path in render_all(out):
             print(path)
         return
-    only = tuple(filter(None, given.only.split(",")))
-    options = Options(given.smoke, given.threads, out, given.rounds, only)
+    only, settings = (tuple(filter(None, parts.split(","))) for parts in (given.only, given.settings))
+    options = Options(given.smoke, given.threads, out, given.rounds, only, settings)
     torch.set_num_threads(options.threads)
     for name in given.groups or GROUPS:
         if name in PROGRAMS:

@@ -16,6 +16,7 @@ class Options:
         rounds: timed rounds; the group's own number if None.
         out: folder of the results, one folder in it for each group.
         only: contenders whose names have one of these in them; all if empty.
+        settings: the same of settings.
     """
 
     smoke: bool
@@ -23,6 +24,7 @@ class Options:
     out: Path
     rounds: int | None = None
     only: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     def plan(self, rounds: int, warm_ups: int) -> tuple[int, int]:
         """Timed rounds and warm-ups, of a group that takes so many by itself."""
@@ -30,4 +32,12 @@ class Options:
 
     def wanted(self, name: str) -> bool:
         """Whether a contender takes part."""
-        return not self.only or any(part in name for part in self.only)
+        return _has(name, self.only)
+
+    def wanted_setting(self, name: str) -> bool:
+        """Whether a setting does."""
+        return _has(name, self.settings)
+
+
+def _has(name: str, parts: tuple[str, ...]) -> bool:
+    return not parts or any(part in name for part in parts)

@@ -61,6 +61,9 @@ def _settings(options: Options) -> Iterator[tuple[str, dict[str, dict[str, Any]]
     with pretrained(tiny=options.smoke) as model:
         for rows, longest in ((2, 8),) if options.smoke else BATCHES:
             for precision in PRECISIONS[1:] if options.smoke else PRECISIONS:
+                setting = f"{rows}x{longest} {precision}"
+                if not options.wanted_setting(setting):
+                    continue
                 shared = {
                     **model._asdict(),
                     "texts": texts(rows, longest),
@@ -70,4 +73,4 @@ def _settings(options: Options) -> Iterator[tuple[str, dict[str, dict[str, Any]]
                 }
                 wanted = {name: one for name, one in CONTENDERS.items() if options.wanted(name)}
                 jobs = {name: {**shared, "run": one.run, "options": one.options} for name, one in wanted.items()}
-                yield f"{rows}x{longest} {precision}", jobs
+                yield setting, jobs
