@@ -1,11 +1,12 @@
-"""What many tasks on one model cost: beside the bare model, with more tasks, a shared trunk, or too little memory.
+"""What many tasks on one model cost: with ever more tasks, a shared trunk, or too little memory.
 
-    python benchmarks/engine.py [--only mixed,tasks,trunk,budget] [--rounds 15] [--threads 2] [--smoke]
-        [--adapters-python VENV/bin/python]    a Python in which the library `adapters` is installed, as one more peer
+    python benchmarks/engine.py [--only tasks,trunk,budget] [--rounds 15] [--threads 2] [--smoke]
+
+What a mixed batch costs beside the bare model is in the suite (suite/serving_batch).
 
 Contenders take turns in every round, so that a noisy machine disturbs all. Times are seconds; a ratio is the median of
-the rounds' own ratios. Prompts have random numbers: what they cost does not depend on them. Results go to
-benchmarks/results/engine/ (--smoke: few rounds of small sizes, written to the folder given with --output).
+the rounds' own ratios. Results go to
+benchmarks/results/engine/ (--smoke: few rounds of small sizes, written to the folder given with --out).
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import json
 import platform
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -25,103 +25,16 @@ from typing import Any
 import torch
 
 import foreword as fw
-from engine_peers import batch_split, peft_by_task
-from engine_timing import alternated, ratio, resident_memory, shown
 from foreword.artifacts.files import SERVED
-from foreword.artifacts.format import CARD, MANIFEST, Artifact, load_artifact
+from foreword.artifacts.format import CARD, MANIFEST, Artifact
 from foreword.artifacts.tensors import served_names, write_tensors
-from foreword.inference.engine import Engine, Job
+from foreword.inference.engine import Engine
 from foreword.registry import Registry
+from suite.pretrained import BACKBONE
+from suite.serving_batch.rows import LENGTH, PROMPT, ROWS, base_artifacts, jobs_of, requests, variants
+from suite.timing import alternated, ratio, resident_memory, shown
 
 HERE = Path(__file__).resolve().parent
-BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
-LENGTH, PROMPT, ROWS = 64, 20, 64
-WORDS = (
-    *("the", "old", "doctor", "visited", "a", "good", "movie", "in", "london"),
-    *("and", "wrote", "letters", "to", "my", "sister", "about", "cheap", "food"),
-)
-ITEMS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
-    "classification": lambda words: {"text": " ".join(words)},
-    "ner": lambda words: {"tokens": words},
-    "qa": lambda words: {"question": " ".join(words[:5]), "context": " ".join(words[5:-1])},
-}
-"""Task -> an item of some words, which make as many tokens and two for the ends (and the one between)."""
-LABELS: Mapping[str, Callable[[int, list[str]], dict[str, Any]]] = {
-    "classification": lambda n, _: {"label": str(n % 2)},
-    "ner": lambda n, words: {"tags": ["B-X" if (n + i) % 3 == 0 else "O" for i in range(len(words))]},
-    "qa": lambda _, words: {"answers": [{"text": words[5], "answer_start": 0}]},
-}
-
-
-def base_artifacts(backbone: fw.Backbone, folder: Path, **method: Any) -> dict[str, Artifact]:
-    """One trained artifact per kind of task; a single step, for the form and not for the numbers."""
-    tasks = {"classification": fw.Classification(), "ner": fw.NER(), "qa": fw.QA()}
-    for kind, task in tasks.items():
-        data = [ITEMS[kind](words := [*WORDS[n:], *WORDS[:n]]) | LABELS[kind](n, words) for n in range(4)]
-        prompt = fw.PTuningV2(prompt_length=PROMPT, **method)
-        fw.train(backbone, prompt, task, train=data, dev=data, progress=False, epochs=1).save(folder / kind)
-    return {kind: load_artifact(folder / kind) for kind in tasks}
-
-
-def variants(bases: Mapping[str, Artifact], count: int) -> dict[str, Artifact]:
-    """Tasks of all kinds in turn, with prompts of their own."""
-    kinds, found = list(bases.values()), {}
-    for number in range(count):
-        generator = torch.Generator().manual_seed(number)
-        base = kinds[number % len(kinds)]
-        assert base.prompt is not None
-        prompt = base.prompt.map(lambda tensor, g=generator: torch.randn(tensor.shape, generator=g) * 0.5)
-        found[f"task-{number}"] = replace(base, prompt=prompt)
-    return found
-
-
-def requests(artifacts: Mapping[str, Artifact], names: Sequence[str], chance: random.Random) -> list[tuple[str, dict]]:
-    """One text of `LENGTH` tokens per name."""
-    return [(name, ITEMS[artifacts[name].task.name](chance.choices(WORDS, k=LENGTH - 2))) for name in names]
-
-
-def jobs_of(engine: Engine, asked: Sequence[tuple[str, dict]]) -> list[Job]:
-    return [engine.encode(engine.resolve(name), item) for name, item in asked]
-
-
-def bare_pass(backbone: fw.Backbone, jobs: Sequence[Job]) -> Callable[[], Any]:
-    """The same rows through the model alone, without prompts and heads, and without a mask where none is needed."""
-    rows = [row.input_ids for job in jobs for part in job.parts for row in part.rows]
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + row[: longest - len(row)] for row in rows])
-    mask = torch.ones_like(ids)
-
-    def run() -> Any:
-        with torch.inference_mode():
-            return backbone(ids, mask)
-
-    return run
-
-
-def mixed(backbone: fw.Backbone, bases: Mapping[str, Artifact], options: Any) -> dict[str, Any]:
-    """64 requests of 64 tokens over 16 tasks of three kinds."""
-    artifacts = variants(bases, 16)
-    engine = Engine(backbone, artifacts)
-    asked = requests(artifacts, [f"task-{n % 16}" for n in range(ROWS)], random.Random(0))
-    jobs = jobs_of(engine, asked)
-    by_task = [[job for job in jobs if job.handle.task == name] for name in artifacts]
-    contenders = {
-        "bare model": bare_pass(backbone, jobs),
-        "engine, one pass": lambda: engine.run(jobs),
-        "engine, texts to answers": lambda: engine.predict(asked),
-        "engine, task after task": lambda: [engine.run(own) for own in by_task],
-        "peft, set_adapter per task": peft_by_task(BACKBONE, jobs, PROMPT),
-    }
-    times = alternated(contenders, options.rounds)
-    found = {"seconds": times, "ratio": {name: ratio(times[name], times["bare model"]) for name in contenders}}
-    if options.adapters_python:
-        rows = [job.parts[0].rows[0].input_ids for job in jobs]
-        found["adapters, BatchSplit"] = batch_split(
-            options.adapters_python,
-            {"rows": rows, "tasks": 16, "prompt": PROMPT, "rounds": options.rounds, "threads": options.threads},
-            BACKBONE,
-        )
-    return found
 
 
 def tasks(backbone: fw.Backbone, bases: Mapping[str, Artifact], options: Any) -> dict[str, Any]:
@@ -213,20 +126,19 @@ def budget(backbone: fw.Backbone, bases: Mapping[str, Artifact], folder: Path, o
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="mixed,tasks,trunk,budget")
+    parser.add_argument("--only", default="tasks,trunk,budget")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--adapters-python", type=Path)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "engine")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "engine")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.smoke:
         options.rounds = 2
-        if options.output == HERE / "results" / "engine":
-            options.output = Path(tempfile.mkdtemp(prefix="foreword-engine-"))
+        if options.out == HERE / "results" / "engine":
+            options.out = Path(tempfile.mkdtemp(prefix="foreword-engine-"))
     torch.set_num_threads(options.threads)
     backbone = fw.load_backbone(BACKBONE)
-    options.output.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     setting = {
         "backbone": BACKBONE, "rows": ROWS, "tokens": LENGTH, "prompt": PROMPT, "rounds": options.rounds,
         "threads": options.threads, "processor": platform.machine(), "device": str(backbone.device),
@@ -236,20 +148,19 @@ def main() -> None:
         folder = Path(scratch)
         bases = base_artifacts(backbone, folder / "base")
         runs: dict[str, Callable[[], dict[str, Any]]] = {
-            "mixed": lambda: mixed(backbone, bases, options),
             "tasks": lambda: tasks(backbone, bases, options),
             "trunk": lambda: trunk(backbone, folder, options),
             "budget": lambda: budget(backbone, bases, folder, options),
         }
         for name in options.only.split(","):
             result = {"what": DOCS[name], "setting": setting, **runs[name]()}
-            (options.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+            (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
             text = shown(name, result)
-            (options.output / f"{name}.md").write_text(text)
+            (options.out / f"{name}.md").write_text(text)
             print(text, flush=True)
 
 
-DOCS = {function.__name__: str(function.__doc__) for function in (mixed, tasks, trunk, budget)}
+DOCS = {function.__name__: str(function.__doc__) for function in (tasks, trunk, budget)}
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """What a registry stands, in numbers: killed publishers, lost power, crowds, damaged files, hostile names.
 
-    python benchmarks/registry_faults.py [--only killed,damaged]
+    python benchmarks/registry_faults.py [--only killed,damaged] [--smoke] [--out FOLDER]
 
 The long form of tests/registry, by the same seeded generators. A fault that never happened counts as a failure.
 Results are written to benchmarks/results/registry/faults.json.
@@ -223,17 +223,20 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="parts, with commas between them")
-    chosen = parser.parse_args().only
+    parser.add_argument("--smoke", action="store_true", help="one short part")
+    parser.add_argument("--out", type=Path, default=RESULTS.parent, help="folder of the results")
+    given = parser.parse_args()
+    chosen, results = "look" if given.smoke else given.only, given.out / RESULTS.name
     for method in METHODS:
         tiny_artifact("classification", method)
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found = json.loads(results.read_text()) if results.is_file() else {}
     for name in chosen.split(",") if chosen else PARTS:
         with tempfile.TemporaryDirectory(prefix="foreword-faults-") as folder:
             found[name] = PARTS[name](Path(folder))
         print(name, found[name], flush=True)
     found["made on"] = {"seed": SEED, "python": platform.python_version(), "system": platform.platform()}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

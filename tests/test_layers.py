@@ -114,14 +114,26 @@ def test_rooms_mind_their_business(folder):
     assert {str(path): found for path in files if (found := forbidden(folder, path.read_text("utf-8")))} == {}
 
 
+def imported_by(modules: list[str], *wanted: str) -> set[str]:
+    """Which of the ``wanted`` a fresh Python has imported after ``modules``."""
+    program = f"import sys, {', '.join(modules)}; print(*set({wanted!r}) & sys.modules.keys())"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
 def test_counting_and_reading_go_without_torch():
     """Not even by way of what they import."""
     modules = [
         module_of(path) for room in ("metrics", "data/readers") for path in sorted((PACKAGE / room).rglob("*.py"))
     ]
-    program = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
+    assert imported_by(modules, "torch") == set()
+
+
+def test_answering_goes_without_what_only_scores_need():
+    """They take as long to import as torch."""
+    modules = ["foreword.artifacts.format", "foreword.inference.predictor", "foreword.cli.predict"]
+    assert imported_by(modules, "sklearn", "pandas", "scipy.stats", "matplotlib") == set()
 
 
 def test_no_cycles_between_folders():

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from sklearn.metrics import f1_score
-
 from foreword.metrics.scores import Scores, check_items, ratio
 
 Main = Literal["accuracy", "f1", "macro_f1", "accuracy_and_f1", "accuracy_and_macro_f1"]
@@ -41,6 +39,8 @@ def classification_scores(
     Raises:
         ValueError: there are no items, the lengths differ, or ``main`` needs a positive class.
     """
+    from sklearn.metrics import f1_score  # noqa: PLC0415  a second that whoever only answers need not wait
+
     check_items(gold, predicted)
     right = [label for label, guess in zip(gold, predicted, strict=True) if label == guess]
     given = [label for label in predicted if label is not None]

@@ -1,5 +1,7 @@
 """Scores of any number of labels per item, and the threshold above which a label is given."""
 
+# ruff: noqa: PLC0415  scikit-learn takes a second that whoever only answers need not wait
+
 from __future__ import annotations
 
 from collections import Counter
@@ -7,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
 
 from foreword.metrics.scores import Scores, check_items
 
@@ -29,6 +30,8 @@ def label_set_scores(gold: Sequence[Collection[str]], predicted: Sequence[Collec
     Raises:
         ValueError: there are no items, or the lengths differ.
     """
+    from sklearn.metrics import accuracy_score, f1_score
+
     check_items(gold, predicted)
     wanted, found = list(map(set, gold)), list(map(set, predicted))
     both = [one & other for one, other in zip(wanted, found, strict=True)]
@@ -69,6 +72,8 @@ def best_threshold(gold: Sequence[Collection[str]], probabilities: Sequence[Mapp
     Raises:
         ValueError: there are no items, or the lengths differ.
     """
+    from sklearn.metrics import precision_recall_curve
+
     check_items(gold, probabilities)
     right = [label in labels for labels, sure in zip(gold, probabilities, strict=True) for label in sure]
     if not any(right):

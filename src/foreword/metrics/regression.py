@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
 from foreword.metrics.scores import Scores, check_items
 
@@ -24,6 +23,8 @@ def regression_scores(gold: Sequence[float], predicted: Sequence[float]) -> Scor
     Raises:
         ValueError: there are no items, or the lengths differ.
     """
+    from scipy.stats import pearsonr, spearmanr  # noqa: PLC0415  whoever only answers need not wait for it
+
     check_items(gold, predicted)
     wanted, found = np.asarray(gold, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     pearson, spearman = _correlation(pearsonr, wanted, found), _correlation(spearmanr, wanted, found)

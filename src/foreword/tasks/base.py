@@ -58,6 +58,12 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @classmethod
+    def __class_getitem__(cls, types: Any) -> type[Self]:
+        """The class itself: examples and predictions are in no field, and a model for each pair takes long to make."""
+        del types
+        return cls
+
     name: ClassVar[str]
     summary: ClassVar[str]
     together: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Contenders that take turns, and what is shown of them."""
+"""Contenders that take turns, and what is kept of their times."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from statistics import median
 from typing import Any
 
 
-def alternated(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender in every round, after one that does not count; each round begins with another."""
+def alternated(contenders: Mapping[str, Callable[[], Any]], rounds: int, warm_ups: int = 1) -> dict[str, list[float]]:
+    """Seconds of every contender in every round, after some that do not count; each round begins with another."""
     names = list(contenders)
-    for name in names:
-        contenders[name]()
+    for _ in range(warm_ups):
+        for name in names:
+            contenders[name]()
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        turn = number % len(names)
+        turn = number % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             gc.collect()
             began = time.perf_counter()
@@ -30,6 +31,17 @@ def alternated(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Median of the rounds' own ratios."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def summary(samples: Sequence[float], unit: str) -> dict[str, Any]:
+    """Samples as they stand in a result."""
+    return {
+        "unit": unit,
+        "min": min(samples),
+        "median": median(samples),
+        "max": max(samples),
+        "samples": list(samples),
+    }
 
 
 def resident_memory() -> int:

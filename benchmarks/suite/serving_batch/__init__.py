@@ -1,0 +1,1 @@
+"""Rows of many tasks in one batch, beside the bare model and other libraries."""

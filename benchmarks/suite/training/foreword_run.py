@@ -1,0 +1,62 @@
+"""Foreword's contenders: the library's own training run, held back between its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import foreword as fw
+from foreword.training.settings import TrainingSettings
+from suite.worker import Turns, Unavailable
+
+
+class HeldBack:
+    """A tracker that lets the run go on when it is its turn.
+
+    Args:
+        turns: which say when.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        del step, values
+        if kind in ("start", "step"):
+            self._turns.next()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def run(job: Mapping[str, Any], turns: Turns) -> None:
+    """Train on one batch, over and over, until no more steps are wanted.
+
+    Args:
+        job: ``texts`` of the batch, ``name`` of the model, ``precision``, ``device``, and of the contender ``options``.
+        turns: asked before every step.
+
+    Raises:
+        Unavailable: this Foreword has no such setting.
+    """
+    options = job["options"]
+    missing = options["training"].keys() - TrainingSettings.model_fields.keys()
+    if missing:
+        raise Unavailable(f"not available: this Foreword has no training.{min(missing)}")
+    backbone = fw.load_backbone(job["name"], device=job["device"])
+    turns.loaded()
+    data = [{"text": text, "label": str(number % 2)} for number, text in enumerate(job["texts"])]
+    fw.train(
+        backbone,
+        fw.PTuningV2(**options["method"]),
+        fw.Classification(),
+        train=data,
+        dev=data[:2],
+        progress=False,
+        tracker=HeldBack(turns),
+        batch_size=len(data),
+        precision=job["precision"],
+        epochs=10**6,  # of one step each; it never comes to an evaluation
+        evaluate_every_steps=10**6,
+        **options["training"],
+    )
