@@ -17,7 +17,7 @@ from suite.training.contenders import CONTENDERS, FOREWORD
 from suite.training.measure import BATCHES, PRECISIONS, texts
 from suite.workers import Worker
 
-MAY_LACK = {"AdapterHub": "is not there", "cached": "training.trunk_cache"}
+MAY_LACK = {"AdapterHub": "is not there"}
 """Part of a contender's name -> what it says where it cannot run."""
 
 
@@ -164,14 +164,6 @@ class TestWorkers:
         assert worker.reason is None
         assert worker.report["peak"] > 0
         assert "torch" in worker.report["versions"]
-
-    def test_what_this_version_lacks_is_told(self):
-        with pretrained(tiny=True) as model:
-            worker = Worker(self.job(model, training={"warp_drive": True}), inside=True)
-            worker.wait()
-            worker.step()  # nothing happens
-            worker.close()
-        assert worker.summary([], "s") == {"unavailable": "not available: this Foreword has no training.warp_drive"}
 
     def test_a_mistake_of_a_library_is_its_result(self):
         with pretrained(tiny=True) as model:

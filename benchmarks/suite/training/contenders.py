@@ -46,6 +46,6 @@ CONTENDERS: Mapping[str, Contender] = {
     "Foreword p=20": foreword(prompt_length=20),
     "Foreword p=100": foreword(prompt_length=100),
     "Foreword p=100, MLP": foreword(prompt_length=100, reparameterization="mlp", mlp_hidden=384),
-    "Foreword p=20, top third": foreword(prompt_length=20, layers="top-2"),
+    "Foreword p=20, top third": foreword({"trunk_cache": "off"}, prompt_length=20, layers="top-2"),
     "Foreword p=20, top third, cached": foreword({"trunk_cache": "memory"}, prompt_length=20, layers="top-2"),
 }

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import foreword as fw
-from foreword.training.settings import TrainingSettings
-from suite.worker import Turns, Unavailable
+from suite.worker import Turns
 
 
 class HeldBack:
@@ -35,14 +34,8 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
     Args:
         job: ``texts`` of the batch, ``name`` of the model, ``precision``, ``device``, and of the contender ``options``.
         turns: asked before every step.
-
-    Raises:
-        Unavailable: this Foreword has no such setting.
     """
     options = job["options"]
-    missing = options["training"].keys() - TrainingSettings.model_fields.keys()
-    if missing:
-        raise Unavailable(f"not available: this Foreword has no training.{min(missing)}")
     backbone = fw.load_backbone(job["name"], device=job["device"])
     turns.loaded()
     data = [{"text": text, "label": str(number % 2)} for number, text in enumerate(job["texts"])]
