@@ -95,16 +95,16 @@ def test_the_trunk_runs_once(family):
 @pytest.mark.parametrize("family", ["bert", "mpnet", "bart"])
 @pytest.mark.parametrize("texts", [1, 2])
 def test_where_rows_part_they_are_projected_once(family, texts):
-    """Multiplications of a layer whose prompts begin there, counted: queries, keys and values are those of the texts."""
+    """Multiplications, counted: in the layer where prompts begin, queries, keys and values are those of the texts."""
     backbone = tiny_backbone(family)
     ids, mask = rows_of(backbone, [n % texts for n in range(6)])
     bank = [prefix(backbone, range(1, 9), 3, seed) for seed in range(6)]
     injection = Injection(bank, torch.arange(6))
-    weights = [0, 0]  # of the layer: before it attends, and behind
+    weights, first = [0, 0], ("query", "key", "value", ".q", ".k", ".v", "q_proj", "k_proj", "v_proj")
     layer = list(backbone.layers)[1]
     for name, module in backbone.places.items():
         if name.startswith(layer) and isinstance(module, torch.nn.Linear):
-            weights[not name.endswith(("query", "key", "value", ".q", ".k", ".v", "q_proj", "k_proj", "v_proj"))] += module.weight.numel()
+            weights[not name.endswith(first)] += module.weight.numel()
     assert min(weights) > 0
     size, depth = ids.shape[1], len(backbone.layers)
     for share, rows, projected in ((True, texts, texts), (False, 6, 6)):

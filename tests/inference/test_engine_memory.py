@@ -18,7 +18,7 @@ from foreword.inference.engine.room import Room
 from tiny import tiny_backbone
 from tiny_artifacts import tiny_artifact
 
-WORDS = "the doctor visited a good old movie in london and wrote letters".split()
+WORDS = ("the", "doctor", "visited", "a", "good", "old", "movie", "in", "london", "and", "wrote", "letters")
 
 
 def error_of(kind: str) -> None:
