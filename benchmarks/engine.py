@@ -1,6 +1,6 @@
 """What many tasks on one model cost: with ever more tasks, a shared trunk, or too little memory.
 
-    python benchmarks/engine.py [--only tasks,trunk,budget] [--rounds 15] [--threads 2] [--smoke]
+    python benchmarks/engine.py [--only tasks,trunk,budget,offline] [--rounds 15] [--threads 2] [--smoke]
 
 What a mixed batch costs beside the bare model is in the suite (suite/serving_batch).
 
@@ -17,6 +17,7 @@ import platform
 import random
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -28,10 +29,24 @@ import foreword as fw
 from foreword.artifacts.files import SERVED
 from foreword.artifacts.format import CARD, MANIFEST, Artifact
 from foreword.artifacts.tensors import served_names, write_tensors
+from foreword.cli.predict import predict
+from foreword.data.batching import sorted_batches
+from foreword.data.sources import Source
 from foreword.inference.engine import Engine
+from foreword.inference.forward import most_tokens
 from foreword.registry import Registry
 from suite.pretrained import BACKBONE
-from suite.serving_batch.rows import LENGTH, PROMPT, ROWS, base_artifacts, jobs_of, requests, variants
+from suite.serving_batch.rows import (
+    ITEMS,
+    LENGTH,
+    PROMPT,
+    ROWS,
+    WORDS,
+    base_artifacts,
+    jobs_of,
+    requests,
+    variants,
+)
 from suite.timing import alternated, ratio, resident_memory, shown
 
 HERE = Path(__file__).resolve().parent
@@ -124,9 +139,72 @@ def budget(backbone: fw.Backbone, bases: Mapping[str, Artifact], folder: Path, o
     return found
 
 
+def mixed_lengths(artifacts: Mapping[str, Artifact], count: int, chance: random.Random) -> list[dict[str, Any]]:
+    """Lines of a file to predict on: texts of 8 to 250 words, most of them short, each with the task that is asked."""
+    found = []
+    for name in chance.choices(list(artifacts), k=count):
+        words = chance.choices(WORDS, k=min(max(round(chance.lognormvariate(3.0, 0.8)), 8), 250))
+        found.append({"task": name, **ITEMS[artifacts[name].task.name](words)})
+    return found
+
+
+def by_hand(backbone: fw.Backbone, file: Path) -> int:
+    """The bare model over the texts of a file: tokenized in two calls, single texts and pairs, and batched by length.
+
+    Returns:
+        Tokens.
+    """
+    items = [json.loads(line) for line in file.read_text().splitlines()]
+    single = [item["text"] if "text" in item else " ".join(item["tokens"]) for item in items if "context" not in item]
+    pairs = [(item["question"], item["context"]) for item in items if "context" in item]
+    read = partial(backbone.tokenizer, truncation=True, max_length=backbone.max_length)
+    rows = [ids for texts in (single, pairs) for ids in read(texts)["input_ids"]]
+    lengths = list(map(len, rows))
+    with torch.inference_mode():
+        for numbers in sorted_batches(lengths, ROWS, most_tokens=most_tokens(backbone.device)):
+            longest = max(lengths[i] for i in numbers)
+            gaps = [[0] * (longest - lengths[i]) for i in numbers]
+            ids = torch.tensor([rows[i] + gap for i, gap in zip(numbers, gaps, strict=True)])
+            mask = torch.tensor([[1] * lengths[i] + gap for i, gap in zip(numbers, gaps, strict=True)])
+            backbone(ids, mask)
+    return sum(lengths)
+
+
+def offline(backbone: fw.Backbone, bases: Mapping[str, Artifact], folder: Path, options: Any) -> dict[str, Any]:
+    """A file of texts of mixed lengths for 16 tasks of three kinds, from lines to lines, beside the bare model."""
+    count = 64 if options.smoke else 3000
+    registry, artifacts = Registry(folder / "offline", create=True), variants(bases, 16)
+    publish(registry, artifacts, folder)
+    lines = mixed_lengths(artifacts, count, random.Random(5))
+    file, answers = folder / "many.jsonl", folder / "answers.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    engine = Engine(backbone, registry)
+
+    def stream() -> None:
+        for _ in engine.stream(Source(files=(str(file),)).records()):
+            pass
+
+    def command() -> None:
+        predict(registry=folder / "offline", input=str(file), output=str(answers), backbone=BACKBONE)
+
+    contenders: dict[str, Callable[[], Any]] = {
+        "bare model, by hand": lambda: by_hand(backbone, file),
+        "Engine.stream": stream,
+        "foreword predict, model loaded anew": command,
+    }
+    times = alternated(contenders, max(options.rounds // 5, 2))
+    assert len(answers.read_text().splitlines()) == count
+    return {
+        "texts": count,
+        "tokens": by_hand(backbone, file),
+        "seconds": times,
+        "speed to the bare model": {name: 1 / ratio(times[name], times["bare model, by hand"]) for name in contenders},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="tasks,trunk,budget")
+    parser.add_argument("--only", default="tasks,trunk,budget,offline")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=HERE / "results" / "engine")
@@ -151,6 +229,7 @@ def main() -> None:
             "tasks": lambda: tasks(backbone, bases, options),
             "trunk": lambda: trunk(backbone, folder, options),
             "budget": lambda: budget(backbone, bases, folder, options),
+            "offline": lambda: offline(backbone, bases, folder, options),
         }
         for name in options.only.split(","):
             result = {"what": DOCS[name], "setting": setting, **runs[name]()}
@@ -160,7 +239,7 @@ def main() -> None:
             print(text, flush=True)
 
 
-DOCS = {function.__name__: str(function.__doc__) for function in (tasks, trunk, budget)}
+DOCS = {function.__name__: str(function.__doc__) for function in (tasks, trunk, budget, offline)}
 
 if __name__ == "__main__":
     main()

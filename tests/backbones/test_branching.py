@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from foreword.backbones import FAMILIES, Backbone
 from foreword.backbones.branching import find_branching
@@ -89,6 +90,30 @@ def test_the_trunk_runs_once(family):
     depth = len(backbone.layers)
     assert runs.rows == [3, 3, *[8] * (depth - 2), *[8] * depth]
     torch.testing.assert_close(shared, alone, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "bart"])
+@pytest.mark.parametrize("texts", [1, 2])
+def test_where_rows_part_they_are_projected_once(family, texts):
+    """Multiplications, counted: in the layer where prompts begin, queries, keys and values are those of the texts."""
+    backbone = tiny_backbone(family)
+    ids, mask = rows_of(backbone, [n % texts for n in range(6)])
+    bank = [prefix(backbone, range(1, 9), 3, seed) for seed in range(6)]
+    injection = Injection(bank, torch.arange(6))
+    weights, first = [0, 0], ("query", "key", "value", ".q", ".k", ".v", "q_proj", "k_proj", "v_proj")
+    layer = list(backbone.layers)[1]
+    for name, module in backbone.places.items():
+        if name.startswith(layer) and isinstance(module, torch.nn.Linear):
+            weights[not name.endswith(first)] += module.weight.numel()
+    assert min(weights) > 0
+    size, depth = ids.shape[1], len(backbone.layers)
+    for share, rows, projected in ((True, texts, texts), (False, 6, 6)):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            backbone(ids, mask, None, injection, share=share)
+        counts = counter.get_flop_counts()["Global"]
+        linear = sum(count for name, count in counts.items() if name in (torch.ops.aten.addmm, torch.ops.aten.mm))
+        layers = rows * sum(weights) + projected * weights[0] + 6 * weights[1] + (depth - 2) * 6 * sum(weights)
+        assert linear == 2 * size * layers
 
 
 def test_one_text_of_one_token_count_as_there_are_rows():

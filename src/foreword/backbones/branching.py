@@ -1,8 +1,9 @@
 """Rows with one text share the layers below their prompts: the trunk runs once, and branches where a prompt begins.
 
 Until a row's prompt is first read, its hidden states are those of its text alone. So of all rows with the same text
-and no prompt yet, one runs; at the layer where prompts of theirs begin it is copied for each. Rows that share text and
-prompt stay together to the end.
+and no prompt yet, one runs; at the layer where prompts of theirs begin it is copied for each. What that layer does
+before it attends (projections, and norms before them) still is the same for the copies, and is done once. Rows that
+share text and prompt stay together to the end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,41 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm, linear
 
 from foreword.injection import Injection, Prompt
+
+_EACH_POSITION_ALONE = (linear, layer_norm)
+
+
+class Copies(Tensor):
+    """Hidden states in which rows come several times: linear maps and norms of them are computed once for each.
+
+    They are ordinary tensors to all else, which makes ordinary tensors of them.
+
+    Attributes:
+        originals: ``(A, S, D)``, the rows that differ.
+        places: ``(B,)`` int64, for each row which of them it is.
+    """
+
+    originals: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, originals: Tensor, places: Tensor) -> Copies:
+        """Copies of rows, ``(B, S, D)``."""
+        out = originals[places].as_subclass(cls)
+        out.originals, out.places = originals, places
+        return out
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called for every operation on copies."""
+        del types
+        with torch._C.DisableTorchFunctionSubclass():
+            if func in _EACH_POSITION_ALONE and isinstance(args[0], cls):
+                return cls.of(func(args[0].originals, *args[1:], **(kwargs or {})), args[0].places)
+            return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -44,19 +78,25 @@ class Branching:
         """
         if isinstance(value, tuple):
             return tuple(self.grown(one, level) for one in value)
-        return self._taken(value, level, lambda place: place[self.rows[level]])
+        places = self._places_of(value, level)
+        if places is None:
+            return value
+        places = places[self.rows[level]]
+        states = value.dim() == 3 and value.is_floating_point()
+        return Copies.of(value, places) if states else value[places]
 
     def whole(self, hidden: Tensor) -> Tensor:
         """Hidden states of any level for all rows of the batch, ``(B, S, D)``."""
-        out: Tensor = self._taken(hidden, len(self.rows), lambda place: place)
-        return out
+        places = self._places_of(hidden, len(self.rows))
+        return hidden if places is None or len(places) == len(hidden) else hidden[places]
 
-    def _taken(self, value: Any, below: int, index: Any) -> Any:
+    def _places_of(self, value: Any, below: int) -> Tensor | None:
+        """The places of the first level whose rows a value has; None where no level below a certain one has them."""
         if isinstance(value, Tensor) and value.dim() > 1:
             for rows, places in zip(self.rows[:below], self.places, strict=False):
                 if len(rows) == value.shape[0]:
-                    return value[index(places)]
-        return value
+                    return places
+        return None
 
 
 def find_branching(texts: Sequence[Tensor], injection: Injection, depth: int, stack: str) -> Branching | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -20,10 +21,12 @@ from foreword.inference.engine.answers import answer_of, told
 from foreword.inference.engine.ensembles import check_members
 from foreword.inference.engine.forward import Row, read_rows, write_rows
 from foreword.inference.engine.handles import Handle, Held, Published, References, Vote
-from foreword.inference.engine.jobs import Job, encode_job
+from foreword.inference.engine.jobs import Job, encode_job, size_of
 from foreword.inference.engine.loading import Loader
 from foreword.inference.engine.residents import Residents, Stats
+from foreword.inference.engine.room import Room, out_of_memory
 from foreword.inference.engine.streaming import in_batches, in_blocks
+from foreword.inference.forward import most_tokens
 from foreword.registry import Registry
 from foreword.tasks import WritingTask, Written
 
@@ -60,6 +63,7 @@ class Engine:
         self._budget, self._batch_size = budget, batch_size
         self.notes: Counter[str] = Counter()
         self._residents = Residents(Loader(backbone), budget)
+        self._rooms = {False: Room(), True: Room()}
         self.model = backbone.identity.weights[:12]
 
     def resolve(self, reference: str) -> Handle:
@@ -127,28 +131,20 @@ class Engine:
     def run(self, jobs: Sequence[Job]) -> list[dict[str, Any] | ForewordError]:
         """Answer all jobs in one forward pass, and one search for those whose answers are written.
 
+        After a pass that there was too little memory for, later ones are smaller (`stats`), and jobs take several.
+
         Returns:
-            Per job its answer, or why there is none. What spoils one job never spoils another: after an exception,
-            such as too little memory, the jobs are tried again in halves.
+            Per job its answer, or why there is none. What spoils one job never spoils another: after an exception the
+            jobs are tried again in halves.
         """
         try:
             self.backbone.check_unchanged(self._generation)
         except BackboneError as changed:
             return [changed] * len(jobs)
-        if not jobs:
-            return []
-        try:
-            logits, texts = self._forward(jobs)
-        except Exception as error:
-            if len(jobs) == 1:
-                return [told(jobs[0], error)]
-        else:
-            return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
-        # Outside of the handler, whose traceback would hold on to the tensors of the pass that failed.
-        if self.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(jobs) // 2
-        return self.run(jobs[:half]) + self.run(jobs[half:])
+        most = self._room(jobs).most
+        if most is None or size_of(jobs) <= most or len(jobs) == 1:
+            return self._pass(jobs)
+        return in_batches(self.run, jobs, batch_size=most, most_tokens=most)
 
     def predict(self, inputs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Answer ``(reference, record)`` pairs, in order, in as few passes as there is room for.
@@ -196,7 +192,7 @@ class Engine:
 
         jobs = (job(number, *one) for number, one in enumerate(inputs, start=first))
         for block in in_blocks(jobs, self._budget):
-            answers = in_batches(self.run, block, self._batch_size, self.backbone.device)
+            answers = in_batches(self.run, block, self._batch_size, most_tokens(self.backbone.device))
             for one, answer in zip(block, answers, strict=True):
                 self.notes.update(one.notes)
                 if isinstance(answer, ForewordError):
@@ -211,8 +207,14 @@ class Engine:
         return in_words(self.notes)
 
     def stats(self) -> Stats:
-        """What is in memory, and how often something had to be read."""
-        return self._residents.stats()
+        """What is in memory, how often something had to be read, and how large a pass may be."""
+        reads, writes = self._rooms[False], self._rooms[True]
+        return replace(
+            self._residents.stats(),
+            out_of_memory=reads.failures + writes.failures,
+            most_read=reads.most,
+            most_written=writes.most,
+        )
 
     def resident(self, handle: Handle) -> bool:
         """Whether all of it is in memory."""
@@ -226,10 +228,33 @@ class Engine:
             handle, residents, record, self.backbone, number=number, truncate=truncate, candidates=candidates
         )
 
+    def _room(self, jobs: Sequence[Job]) -> Room:
+        """A pass that writes takes more memory for the same texts, so what it needs is learned apart."""
+        return self._rooms[any(job.handle.writes for job in jobs)]
+
+    def _pass(self, jobs: Sequence[Job]) -> list[dict[str, Any] | ForewordError]:
+        if not jobs:
+            return []
+        try:
+            logits, texts = self._forward(jobs)
+        except Exception as error:
+            if out_of_memory(error):
+                self._room(jobs).failed(size_of(jobs))
+            if len(jobs) == 1:
+                return [told(jobs[0], error)]
+        else:
+            return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
+        # Outside of the handler, whose traceback would hold on to the tensors of the pass that failed.
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(jobs) // 2
+        return self.run(jobs[:half]) + self.run(jobs[half:])
+
     @torch.inference_mode()
     def _forward(self, jobs: Sequence[Job]) -> tuple[list[list[list[Tensor]]], list[list[Written | None]]]:
         """Per job and part, the logits of its rows, none where the answer is written; and what is written."""
-        self.backbone.eval()
+        if self.backbone.training or self.backbone.model.training:  # asking all modules takes longer than a short text
+            self.backbone.eval()
         parts = [part for job in jobs for part in job.parts]
         reads = [not isinstance(part.resident.task, WritingTask) for part in parts]
         rows = [Row(row, part.resident) for part, read in zip(parts, reads, strict=True) if read for row in part.rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,11 @@ class Job:
     def longest(self) -> int:
         """Tokens of its longest row."""
         return max(len(row) for part in self.parts for row in part.rows)
+
+
+def size_of(jobs: Sequence[Job]) -> int:
+    """Positions of one pass over all of them, padding included."""
+    return sum(job.rows for job in jobs) * max((job.longest for job in jobs), default=0)
 
 
 def encode_job(

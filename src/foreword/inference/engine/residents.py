@@ -60,6 +60,9 @@ class Stats:
         loads: how often one was read, and ``failures``, how often in vain.
         evictions: how often one had to leave.
         last_used: name of a task -> seconds since the epoch.
+        out_of_memory: passes that there was too little memory for.
+        most_read, most_written: positions of the largest pass that is tried since then, of passes that read and of
+            those that write; None without a limit.
     """
 
     budget: int | None
@@ -73,6 +76,9 @@ class Stats:
     failures: int
     evictions: int
     last_used: dict[str, float]
+    out_of_memory: int = 0
+    most_read: int | None = None
+    most_written: int | None = None
 
 
 class Residents:

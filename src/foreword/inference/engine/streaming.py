@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-
 from foreword.data.batching import sorted_batches
 from foreword.inference.engine.jobs import Job
 from foreword.inference.engine.residents import Resident
-from foreword.inference.forward import most_tokens
 
 AnswerT = TypeVar("AnswerT")
 _MOST_JOBS = 1024
@@ -36,11 +33,18 @@ def in_blocks(jobs: Iterable[Job], budget: int | None) -> Iterator[list[Job]]:
 
 
 def in_batches(
-    run: Callable[[Sequence[Job]], Sequence[AnswerT]], jobs: Sequence[Job], batch_size: int, device: torch.device
+    run: Callable[[Sequence[Job]], Sequence[AnswerT]], jobs: Sequence[Job], batch_size: int, most_tokens: int
 ) -> list[AnswerT]:
-    """What ``run`` answers to each job, in order, from batches of jobs of similar lengths."""
+    """What ``run`` answers to each job, in order, from batches of jobs of similar lengths.
+
+    Args:
+        run: one pass.
+        jobs: any number of them.
+        batch_size: most rows of a batch.
+        most_tokens: most positions of a batch, padding included; a job that takes more is a batch.
+    """
     found: dict[int, AnswerT] = {}
     lengths, rows = [job.longest for job in jobs], [job.rows for job in jobs]
-    for numbers in sorted_batches(lengths, batch_size, most_tokens=most_tokens(device), rows=rows):
+    for numbers in sorted_batches(lengths, batch_size, most_tokens=most_tokens, rows=rows):
         found.update(zip(numbers, run([jobs[i] for i in numbers]), strict=True))
     return [found[i] for i in range(len(jobs))]
