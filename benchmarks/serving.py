@@ -4,7 +4,8 @@
 
 A real `foreword serve` in a process of its own, on MiniLM and a registry that is made on the spot: classification
 tasks whose labels nobody else has, entity and question tasks beside them. The client runs on the same machine, so
-what it computes is taken from the server; run it where nothing else runs. Results go to
+what it computes is taken from the server; under overload, where it has most to do, each has half of the cores to
+itself. Run it where nothing else runs. Results go to
 benchmarks/results/serving/NAME.json, one file for each part, with versions, the machine and the seed.
 """
 
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -104,16 +105,18 @@ def fill(backbone: Backbone, folder: Path, tasks: int, versions: int) -> Registr
 
 
 @contextmanager
-def server(registry: Registry, threads: int, folder: Path, *options: str) -> Iterator[int]:
-    """`foreword serve` in a process; its port."""
+def server(registry: Registry, cores: Sequence[int], folder: Path, *options: str) -> Iterator[int]:
+    """`foreword serve` in a process that has some of the cores; its port."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     (folder / "admin-key").write_text(ADMIN)
     command = [sys.executable, "-m", "foreword", "serve", str(registry.root), "--backbone", BACKBONE]
-    command += ["--port", str(port), "--threads", str(threads), "--admin-key-file", str(folder / "admin-key"), *options]
+    command += ["--port", str(port), "--threads", str(len(cores)), *options]
+    command += ["--admin-key-file", str(folder / "admin-key")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
     with (folder / "server.log").open("a") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        os.sched_setaffinity(process.pid, cores)
         try:
             while asyncio.run(Pool(port).ask("GET", "/readyz", {})).status != 200:
                 if process.poll() is not None:
@@ -366,32 +369,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--smoke", action="store_true", help="all of it in a minute or two; nothing is written")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a forward pass")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="cores to use, each for a thread")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    cores = sorted(os.sched_getaffinity(0))[: given.threads]
+    torch.set_num_threads(len(cores))
     backbone = load_backbone(BACKBONE)
     with tempfile.TemporaryDirectory(prefix="foreword-bench-") as scratch:
         folder = Path(scratch)
         registry = fill(backbone, folder, tasks=10 if given.smoke else 50, versions=3 if given.smoke else 10)
         for name in given.only.split(","):
+            apart = name == "overload" and len(cores) > 1
             patience = ("--max-wait", str(PATIENCE / 2000)) if name == "overload" else ()
-            with server(registry, given.threads, folder, *patience) as port:
+            served = cores[: len(cores) // 2] if apart else cores
+            with server(registry, served, folder, *patience) as port:
+                os.sched_setaffinity(0, cores[len(served) :] if apart else cores)
                 found = PARTS[name](port, registry, backbone, given.smoke)
-            result = {"part": name, "smoke": given.smoke, **found, "run": about(given.threads)}
+                os.sched_setaffinity(0, cores)
+            result = {"part": name, "smoke": given.smoke, **found, "run": about(len(served), apart)}
             print(json.dumps(result, indent=2))
             if not given.smoke:
                 given.out.mkdir(parents=True, exist_ok=True)
                 (given.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def about(threads: int) -> dict[str, Any]:
-    """What it ran on."""
+def about(threads: int, apart: bool) -> dict[str, Any]:
+    """What it ran on; ``apart``: whether server and client had cores of their own."""
     packages = ("torch", "transformers", "fastapi", "starlette", "uvicorn", "h11")
     return {
         "backbone": BACKBONE,
         "seed": SEED,
         "threads": threads,
+        "apart": apart,
         "cores": os.cpu_count(),
         "machine": platform.processor() or platform.machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
