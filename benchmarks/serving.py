@@ -362,6 +362,11 @@ def schemathesis(port: int, registry: Registry, backbone: Backbone, smoke: bool)
     return {"cases": dict(cases), "failures": failures}
 
 
+OPTIONS = {
+    "throughput": ("--batch-tokens", "4096"),  # as many as the engine takes where nobody waits for a first answer
+    "overload": ("--max-wait", str(PATIENCE / 2000)),
+}
+"""Of the server, for a part."""
 PARTS = {part.__name__: part for part in (throughput, overload, canaries, swaps, schemathesis)}
 
 
@@ -380,9 +385,8 @@ def main() -> None:
         registry = fill(backbone, folder, tasks=10 if given.smoke else 50, versions=3 if given.smoke else 10)
         for name in given.only.split(","):
             apart = name == "overload" and len(cores) > 1
-            patience = ("--max-wait", str(PATIENCE / 2000)) if name == "overload" else ()
             served = cores[: len(cores) // 2] if apart else cores
-            with server(registry, served, folder, *patience) as port:
+            with server(registry, served, folder, *OPTIONS.get(name, ())) as port:
                 os.sched_setaffinity(0, cores[len(served) :] if apart else cores)
                 found = PARTS[name](port, registry, backbone, given.smoke)
                 os.sched_setaffinity(0, cores)

@@ -41,7 +41,7 @@ def problem_response(problem: Problem, request_id: str, extra: Mapping[str, Any]
 
 
 @dataclass
-class _Visit:
+class Visit:
     """What is known of a request while it is here."""
 
     request_id: str
@@ -50,54 +50,24 @@ class _Visit:
     closing: bool = False
     counted: bool = False
 
+    @classmethod
+    def of(cls, headers: Headers) -> Visit:
+        """A new one, with the id that the request brings, if it is one."""
+        sent = headers.get("x-request-id", "")
+        return cls(sent if _ID.fullmatch(sent) else uuid4().hex)
 
-class Front:
-    """ASGI middleware around everything else.
+
+class Door:
+    """Who may come in, and the book of who came.
 
     Args:
-        app: the rest.
         service: of the app.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or turn it away."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        sent = headers.get("x-request-id", "")
-        request_id = scope["foreword.request_id"] = sent if _ID.fullmatch(sent) else uuid4().hex
-        visit = _Visit(request_id)
-
-        async def told(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                out = MutableHeaders(scope=message)
-                out["x-request-id"] = request_id
-                if visit.closing or self._service.draining:
-                    out["connection"] = "close"
-                self._count(scope, visit, message["status"])
-            await send(message)
-
-        try:
-            visit.caller = scope["foreword.caller"] = self._admit(scope, headers)
-            await self._app(scope, receive, told)
-        except Problem as problem:
-            visit.closing = problem.code == "request.too-large"  # what is still coming is not read
-            await problem_response(problem, request_id)(scope, receive, told)
-        except ClientDisconnect:
-            pass
-        except Exception:
-            log.exception("a request failed", extra={"facts": {"request_id": request_id}})
-            if not visit.counted:
-                await problem_response(failed(), request_id)(scope, receive, told)
-        finally:
-            if not visit.counted:
-                self._count(scope, visit, _GONE)
-
-    def _admit(self, scope: Scope, headers: Headers) -> Caller:
+    def admit(self, scope: Scope, headers: Headers) -> Caller:
         """Who it is.
 
         Raises:
@@ -131,12 +101,14 @@ class Front:
             raise Problem("auth.forbidden", "This key is not known here, or does not open this address")
         return caller
 
-    def _count(self, scope: Scope, visit: _Visit, status: int) -> None:
+    def count(self, scope: Scope, visit: Visit, status: int, *, log_it: bool = True) -> None:
         """Count and log, before the answer leaves: whoever has it finds it counted."""
         visit.counted, seconds = True, time.perf_counter() - visit.began
         route = getattr(scope.get("route"), "path", None) or "unknown"
         self._service.metrics.requests.labels(route, str(status)).inc()
         self._service.metrics.request_seconds.labels(route).observe(seconds)
+        if not log_it:
+            return
         facts = {
             "request_id": visit.request_id,
             "method": scope["method"] if scope["method"] in _METHODS else "other",
@@ -146,6 +118,53 @@ class Front:
             "caller": visit.caller.name,
         }
         log.info("request", extra={"facts": facts})
+
+
+class Front:
+    """ASGI middleware around everything else.
+
+    Args:
+        app: the rest.
+        service: of the app.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+        self._door = Door(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or turn it away."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        visit = Visit.of(headers)
+        request_id = scope["foreword.request_id"] = visit.request_id
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                out["x-request-id"] = request_id
+                if visit.closing or self._service.draining:
+                    out["connection"] = "close"
+                self._door.count(scope, visit, message["status"])
+            await send(message)
+
+        try:
+            visit.caller = scope["foreword.caller"] = self._door.admit(scope, headers)
+            await self._app(scope, receive, told)
+        except Problem as problem:
+            visit.closing = problem.code == "request.too-large"  # what is still coming is not read
+            await problem_response(problem, request_id)(scope, receive, told)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            log.exception("a request failed", extra={"facts": {"request_id": request_id}})
+            if not visit.counted:
+                await problem_response(failed(), request_id)(scope, receive, told)
+        finally:
+            if not visit.counted:
+                self._door.count(scope, visit, _GONE)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})

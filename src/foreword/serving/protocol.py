@@ -1,24 +1,28 @@
-"""uvicorn's HTTP/1.1 protocol with a time limit for the arrival of a request.
+"""uvicorn's HTTP/1.1 protocol with a time limit for the arrival of a request, and a word before it is read.
 
 uvicorn waits for a head or a body as long as a client likes to trickle it. Here a connection is cut if a request is
-not there whole within some seconds of its first byte, or nothing comes after connecting.
+not there whole within some seconds of its first byte, or nothing comes after connecting. And what is to be refused
+anyway (`foreword.serving.doorstep`) is answered before it is parsed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import h11
+from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class ReceiptProtocol(H11Protocol):
-    """A connection. Subclasses of `receipt_protocol` set the two values."""
+    """A connection. Subclasses of `receipt_protocol` set the three values."""
 
     receipt: float
     on_cut: Callable[[], None]
+    refuse: Callable[[bytes], Response | None]
 
     _limit: asyncio.TimerHandle | None = None
 
@@ -33,7 +37,10 @@ class ReceiptProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some of a request, or the last of it."""
-        super().data_received(data)
+        if self._idle and (refusal := self.refuse(data)) is not None:
+            self._answer(refusal)
+        else:
+            super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -57,6 +64,20 @@ class ReceiptProtocol(H11Protocol):
         """Whether a request is there whole and its answer is not out."""
         return self.cycle is not None and not self.cycle.response_complete and not self.arriving
 
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing of a request is here, and no answer is under way."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        return not busy and self.conn.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE} and not self.arriving
+
+    def _answer(self, response: Response) -> None:
+        """Send an answer past the parser, which then knows nothing of the request, and wait for the next."""
+        lines = [b"HTTP/1.1 %d %s" % (response.status_code, HTTPStatus(response.status_code).phrase.encode())]
+        lines += [b"%s: %s" % header for header in (*self.server_state.default_headers, *response.raw_headers)]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def cut(self) -> None:
         """End the connection."""
         self._forget()
@@ -76,12 +97,15 @@ class ReceiptProtocol(H11Protocol):
             self._limit = None
 
 
-def receipt_protocol(receipt: float, on_cut: Callable[[], None]) -> type[ReceiptProtocol]:
+def receipt_protocol(
+    receipt: float, on_cut: Callable[[], None], refuse: Callable[[bytes], Response | None]
+) -> type[ReceiptProtocol]:
     """A protocol for `uvicorn.Config(http=...)`.
 
     Args:
         receipt: seconds within which a request must have arrived.
         on_cut: called when a connection is cut.
+        refuse: an answer to what arrived, if it is to be refused without being read.
     """
-    values: dict[str, Any] = {"receipt": receipt, "on_cut": staticmethod(on_cut)}
+    values: dict[str, Any] = {"receipt": receipt, "on_cut": staticmethod(on_cut), "refuse": staticmethod(refuse)}
     return type("LimitedReceipt", (ReceiptProtocol,), values)

@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from foreword.serving.doorstep import Doorstep
 from foreword.serving.protocol import ReceiptProtocol, receipt_protocol
 from foreword.serving.service import Service
 
@@ -56,7 +57,7 @@ def make_server(app: FastAPI) -> Server:
     settings = service.settings
     config = uvicorn.Config(
         app,
-        http=receipt_protocol(settings.receipt, service.metrics.slow_clients.inc),
+        http=receipt_protocol(settings.receipt, service.metrics.slow_clients.inc, Doorstep(service)),
         ws="none",
         lifespan="on",
         log_config=None,
