@@ -4,8 +4,7 @@
 
 A real `foreword serve` in a process of its own, on MiniLM and a registry that is made on the spot: classification
 tasks whose labels nobody else has, entity and question tasks beside them. The client runs on the same machine, so
-what it computes is taken from the server; under overload, where it has most to do, each has half of the cores to
-itself. Run it where nothing else runs. Results go to
+what it computes is taken from the server; run it where nothing else runs. Results go to
 benchmarks/results/serving/NAME.json, one file for each part, with versions, the machine and the seed.
 """
 
@@ -24,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -105,18 +104,17 @@ def fill(backbone: Backbone, folder: Path, tasks: int, versions: int) -> Registr
 
 
 @contextmanager
-def server(registry: Registry, cores: Sequence[int], folder: Path, *options: str) -> Iterator[int]:
-    """`foreword serve` in a process that has some of the cores; its port."""
+def server(registry: Registry, threads: int, folder: Path, *options: str) -> Iterator[int]:
+    """`foreword serve` in a process; its port."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     (folder / "admin-key").write_text(ADMIN)
     command = [sys.executable, "-m", "foreword", "serve", str(registry.root), "--backbone", BACKBONE]
-    command += ["--port", str(port), "--threads", str(len(cores)), *options]
+    command += ["--port", str(port), "--threads", str(threads), *options]
     command += ["--admin-key-file", str(folder / "admin-key")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
     with (folder / "server.log").open("a") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        os.sched_setaffinity(process.pid, cores)
         try:
             while asyncio.run(Pool(port).ask("GET", "/readyz", {})).status != 200:
                 if process.poll() is not None:
@@ -129,10 +127,10 @@ def server(registry: Registry, cores: Sequence[int], folder: Path, *options: str
 
 
 def throughput(port: int, registry: Registry, backbone: Backbone, smoke: bool) -> dict[str, Any]:
-    """Inputs per second over HTTP, 512 in flight, and of the engine alone, which has all of them at once, in turns."""
+    """Inputs per second over HTTP, 768 in flight, and of the engine alone, which has all of them at once, in turns."""
     names = [name for name in registry.names() if name != "swapped"]
     generator = random.Random(SEED)
-    mix = [(generator.choice(names), text) for text in texts(64 if smoke else 2048)]
+    mix = [(generator.choice(names), text) for text in texts(64 if smoke else 4096)]
     inputs = [(name, record(name, text)) for name, text in mix]
     bodies = [
         {"inputs": [{"task": name, **fields} for name, fields in inputs[start : start + 16]]}
@@ -144,7 +142,7 @@ def throughput(port: int, registry: Registry, backbone: Backbone, smoke: bool) -
     async def over_http() -> float:
         pool = Pool(port)
         began = time.perf_counter()
-        answers = await closed_loop(lambda body: pool.ask("POST", "/v1/predict", body), bodies, clients=32)
+        answers = await closed_loop(lambda body: pool.ask("POST", "/v1/predict", body), bodies, clients=48)
         seconds = time.perf_counter() - began
         pool.close()
         assert all(answer.status == 200 for answer in answers), Counter(answer.status for answer in answers)
@@ -156,11 +154,11 @@ def throughput(port: int, registry: Registry, backbone: Backbone, smoke: bool) -
         return len(inputs) / (time.perf_counter() - began)
 
     asyncio.run(over_http())
-    rounds = [(asyncio.run(over_http()), alone()) for _ in range(1 if smoke else 5)]
+    rounds = [(asyncio.run(over_http()), alone()) for _ in range(1 if smoke else 3)]
     return {
         "inputs": len(inputs),
         "inputs_per_request": 16,
-        "requests_in_flight": 32,
+        "requests_in_flight": 48,
         "http_inputs_per_second": [http for http, _ in rounds],
         "engine_inputs_per_second": [own for _, own in rounds],
         "ratio": median(http / own for http, own in rounds),
@@ -374,37 +372,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--smoke", action="store_true", help="all of it in a minute or two; nothing is written")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="cores to use, each for a thread")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a forward pass")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))[: given.threads]
-    torch.set_num_threads(len(cores))
+    torch.set_num_threads(given.threads)
     backbone = load_backbone(BACKBONE)
     with tempfile.TemporaryDirectory(prefix="foreword-bench-") as scratch:
         folder = Path(scratch)
         registry = fill(backbone, folder, tasks=10 if given.smoke else 50, versions=3 if given.smoke else 10)
         for name in given.only.split(","):
-            apart = name == "overload" and len(cores) > 1
-            served = cores[: len(cores) // 2] if apart else cores
-            with server(registry, served, folder, *OPTIONS.get(name, ())) as port:
-                os.sched_setaffinity(0, cores[len(served) :] if apart else cores)
+            with server(registry, given.threads, folder, *OPTIONS.get(name, ())) as port:
                 found = PARTS[name](port, registry, backbone, given.smoke)
-                os.sched_setaffinity(0, cores)
-            result = {"part": name, "smoke": given.smoke, **found, "run": about(len(served), apart)}
+            result = {"part": name, "smoke": given.smoke, **found, "run": about(given.threads)}
             print(json.dumps(result, indent=2))
             if not given.smoke:
                 given.out.mkdir(parents=True, exist_ok=True)
                 (given.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def about(threads: int, apart: bool) -> dict[str, Any]:
-    """What it ran on; ``apart``: whether server and client had cores of their own."""
+def about(threads: int) -> dict[str, Any]:
+    """What it ran on."""
     packages = ("torch", "transformers", "fastapi", "starlette", "uvicorn", "h11")
     return {
         "backbone": BACKBONE,
         "seed": SEED,
         "threads": threads,
-        "apart": apart,
         "cores": os.cpu_count(),
         "machine": platform.processor() or platform.machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
