@@ -25,13 +25,7 @@ KEY = "open-sesame"
 
 def request(*headers: str, path: str = "/v1/predict", body: bytes = BODY, length: int | None = None) -> bytes:
     size = len(body) if length is None else length
-    head = [
-        f"POST {path} HTTP/1.1",
-        "Host: here",
-        f"Content-Length: {size}",
-        "Content-Type: application/json",
-        *headers,
-    ]
+    head = [f"POST {path} HTTP/1.1", "Host: here", f"Content-Length: {size}", "Content-Type: application/json"]
     return "\r\n".join([*head, *headers, "", ""]).encode() + body
 
 
