@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,10 +92,8 @@ def test_told_to_stop_it_answers_what_was_begun_and_goes_though_a_client_stalls(
                     answers.append(ask(port, [TEXT] * 30))
                     if answers[-1].status_code == 503:
                         break
-            except httpx.ConnectError:
-                pass  # it does not listen any more
-            except httpx.HTTPError as error:
-                answers.append(error)
+            except (httpx.ConnectError, httpx.ReadError):
+                pass  # it does not listen any more, or had not yet accepted the connection when it stopped to
 
         threads = [threading.Thread(target=flood) for _ in range(4)]
         for thread in threads:
@@ -109,12 +108,16 @@ def test_told_to_stop_it_answers_what_was_begun_and_goes_though_a_client_stalls(
         stalled.close()
         assert code in (0, -signal.SIGTERM)
         assert seconds < 30  # the time to finish in; a stalled client alone would hold it for ever
-        failed = [one for one in answers if isinstance(one, Exception) or one.status_code not in (200, 503)]
-        assert failed == []
+        told = Counter(one.status_code for one in answers)
+        assert set(told) <= {200, 503}
     log = "".join(process.lines)
     assert "Serving 4 tasks" in log
     requests = [json.loads(line) for line in process.lines if '"event": "request"' in line]
-    assert any(line["route"] == "/v1/predict" and line["status"] == 200 for line in requests)
+    read = Counter(line["status"] for line in requests if line["method"] == "POST")
+    assert (read[200], read[503]) == (
+        told[200] + 1,
+        told[503],
+    )  # whatever was read was answered, and the answer arrived
     assert TEXT not in log
     assert str(registry_root) not in log
 
