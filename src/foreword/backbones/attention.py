@@ -25,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 
 from foreword.attachment import active_again
 from foreword.backbones.branching import Branching
+from foreword.backbones.cpu_attention import attend_in_chunks, suits, to_be_added
 from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, SiteShape
 
 NAME = "foreword"
@@ -103,6 +104,7 @@ class PrefixCall:
         self.branching, self._all, self._level = branching, (injection, slots, sources), -1
         self._turns: Counter[nn.Module] = Counter()
         self._masks: dict[int, tuple[Tensor, Tensor | None, Tensor]] = {}
+        self._added: tuple[Tensor, Tensor] | None = None
 
     @property
     def watches(self) -> bool:
@@ -221,6 +223,12 @@ class PrefixCall:
         self._masks[length] = (mask, visible, extended)
         return extended
 
+    def added(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """``mask`` as `to_be_added`; layers share it."""
+        if self._added is None or self._added[0] is not mask:
+            self._added = mask, to_be_added(mask, dtype)
+        return self._added[1]
+
 
 def extend_mask(mask: Tensor, length: int, visible: Tensor | None) -> Tensor:
     """Put ``length`` prefix columns in front of an attention mask.
@@ -233,6 +241,9 @@ def extend_mask(mask: Tensor, length: int, visible: Tensor | None) -> Tensor:
     Returns:
         ``(B, 1 or H, T, P + S)`` of the same dtype.
     """
+    if mask.shape[2] > 1 and mask.stride(2) == 0 and (visible is None or visible.dim() == 2):
+        # One row for all queries is made once for all queries.
+        return extend_mask(mask[:, :, :1], length, visible).expand(-1, -1, mask.shape[2], -1)
     if visible is not None:
         visible = visible[:, None, None, :] if visible.dim() == 2 else visible[:, None]
         rows = max(visible.shape[0], mask.shape[0])  # either may be one for all
@@ -272,6 +283,7 @@ def prefix_attention(
     call: PrefixCall | None = kwargs.pop(KEYWORD, None)
     if call is None:
         return _attend(module, query, key, value, attention_mask, **kwargs)
+    kwargs["call"] = call
     kwargs["dropout"] = call.dropout if module.training else 0.0
     prefix = call.prefix_at(module, query, key, value)
     if prefix is None:
@@ -299,11 +311,8 @@ def prefix_attention(
 
 def _causal_mask(module: nn.Module, query: Tensor, key: Tensor, past: int, kwargs: Mapping[str, Any]) -> Tensor | None:
     """The mask that a causal layer means by giving none; a cache of fixed size has keys that are yet to come."""
-    causal = kwargs.get("is_causal")
-    if causal is None:
-        causal = getattr(module, "is_causal", True)
     new, all_ = query.shape[2], key.shape[2]
-    if not causal or new == 1:
+    if new == 1 or not _is_causal(module, kwargs):
         return None
     return torch.ones((1, 1, new, all_), dtype=torch.bool, device=query.device).tril(past)
 
@@ -337,22 +346,43 @@ def _ungated(prefix: SitePrefix) -> SitePrefix:
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    call: PrefixCall | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers has it, in float32 between bfloat16 layers where gradients are wanted on a CPU.
+    """Attention as transformers has it, the quicker way where there is one (`cpu_attention`).
 
-    CPU attention with gradients is up to three times as slow in bfloat16 as in float32, casts included,
-    most of all on short rows (benchmarks/cpu_kernels.py).
+    What is left to it in bfloat16 on a CPU, if gradients are wanted, is computed in float32: it is up to three times as
+    slow in bfloat16 (benchmarks/cpu_kernels.py).
     """
+    dropout = kwargs.get("dropout", 0.0)
+    causal = mask is None and query.shape[2] > 1 and _is_causal(module, kwargs)
+    plain = not causal and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))
+    if plain and suits(query, key, mask, dropout):
+        if mask is not None:
+            mask = to_be_added(mask, query.dtype) if call is None else call.added(mask, query.dtype)
+        out = attend_in_chunks(query, key, value, mask, scaling=kwargs.get("scaling"), dropout=dropout)
+        return out, None
     if not (query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.float()
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
+    if mask is not None and mask.is_floating_point():
+        mask = mask.float()
     if kwargs.get("position_bias") is not None:
         kwargs["position_bias"] = kwargs["position_bias"].float()
     with torch.autocast("cpu", enabled=False):
-        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
+        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **kwargs)
     return out.to(query.dtype), None
+
+
+def _is_causal(module: nn.Module, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a layer that gives no mask means that no position sees those behind it."""
+    causal = kwargs.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if causal is None else causal)
 
 
 class Found(NamedTuple):

@@ -7,8 +7,29 @@ rounded to a multiple of 1/256, and kept elements are scaled by exactly what tha
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+
+def in_256ths(p: float) -> int:
+    """A probability as the number of bytes, of all 256, that mean an element is dropped."""
+    return round(p * 256)
+
+
+def kept_at_random(shape: Sequence[int], dropped: int, device: torch.device) -> Tensor:
+    """Which elements of a tensor stay, bool, if so many 256ths of them are dropped."""
+    count = math.prod(shape)
+    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
+    words.random_(-(2**63), 2**63 - 1)
+    return words.view(torch.uint8)[:count].view(*shape) >= dropped
+
+
+def thinned(x: Tensor, kept: Tensor, dropped: int) -> Tensor:
+    """``x`` without what is not kept, the rest scaled up by what that makes it need."""
+    return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
 
 
 class ByteDropout(nn.Module):
@@ -24,13 +45,10 @@ class ByteDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` with elements dropped and the rest scaled up while training; ``x`` itself otherwise."""
-        threshold = round(self.p * 256)
-        if not self.training or threshold == 0:
+        dropped = in_256ths(self.p)
+        if not self.training or dropped == 0:
             return x
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
-        words.random_(-(2**63), 2**63 - 1)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-        return x * (kept.to(x.dtype) * (256 / (256 - threshold)))
+        return thinned(x, kept_at_random(x.shape, dropped, x.device), dropped)
 
     def extra_repr(self) -> str:
         """As `torch.nn.Dropout` shows itself."""
