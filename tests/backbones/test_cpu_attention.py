@@ -139,3 +139,32 @@ def test_long_rows_in_float32_and_learned_masks_are_left_to_torch() -> None:
     assert not suits(long, long, None, 0.0)
     assert suits(long, long, None, 0.1)
     assert suits(long.bfloat16(), long.bfloat16(), None, 0.0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * 4 * HEADS * LENGTH * KEYS])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_queries_that_nobody_asks_for_are_left_out(
+    at_once: int, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_attention, "AT_ONCE", at_once)
+    drawn: list[Tensor] = []
+    original = cpu_attention.kept_at_random
+    monkeypatch.setattr(cpu_attention, "kept_at_random", lambda *a: drawn.append(original(*a)) or drawn[-1])
+    *tensors, back = given(torch.float32)
+    lengths = [6, 5, 2, 1, 3]
+    asked = torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
+    seen = torch.cat([torch.ones(ROWS, KEYS - LENGTH, dtype=torch.bool), asked], 1)[:, None, None].expand(
+        -1, -1, LENGTH, -1
+    )
+    back = back * asked[:, :, None, None]
+    added = to_be_added(seen, torch.float32)
+    found = with_gradients(
+        lambda q, k, v: attend_in_chunks(q, k, v, added, scaling=None, dropout=dropout, lengths=lengths), tensors, back
+    )
+    factor = drawn[0].double() / (1 - dropout) if dropout else None
+    wanted = with_gradients(
+        lambda q, k, v: slowly(q, k, v, seen, factor), [one.double() for one in tensors], back.double()
+    )
+    for ours, theirs in zip(found[1:], wanted[1:], strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(found[0][asked].double(), wanted[0][asked], rtol=1e-5, atol=2e-6)

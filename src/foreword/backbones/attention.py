@@ -26,6 +26,7 @@ from transformers.masking_utils import sdpa_mask
 from foreword.attachment import active_again
 from foreword.backbones.branching import Branching
 from foreword.backbones.cpu_attention import attend_in_chunks, suits, to_be_added
+from foreword.backbones.packing import Packing
 from foreword.injection import Injection, KeyValue, Prefix, Site, SitePrefix, SiteShape
 
 NAME = "foreword"
@@ -45,6 +46,10 @@ class Entry(NamedTuple):
     layer: int
     states: Tensor
     below: Mapping[int, Tensor]
+
+    def packed(self, packing: Packing) -> Entry:
+        """The same without padding."""
+        return Entry(self.layer, packing.packed(self.states), {n: packing.packed(one) for n, one in self.below.items()})
 
 
 class Reached(Exception):  # noqa: N818  an event, not a mistake
@@ -75,6 +80,7 @@ class PrefixCall:
         branching: which rows of the batch share layers of the first stack, if some do.
         entry: where the first stack begins, if not at its first layer.
         until: number of the layer of the first stack to run up to, which ends the pass (`Reached`); None runs all.
+        packing: where the tokens of all rows are, if they stand in one long row without padding.
 
     Attributes:
         kept: number of a layer -> hidden states ``(B, S, D)`` it was given; None where nothing is kept.
@@ -94,9 +100,10 @@ class PrefixCall:
         branching: Branching | None = None,
         entry: Entry | None = None,
         until: int | None = None,
+        packing: Packing | None = None,
     ) -> None:
         self.kept: dict[int, Tensor] | None = dict(entry.below if entry else {}) if keep else None
-        self.entry, self.until = entry, until
+        self.entry, self.until, self.packing = entry, until, packing
         self.sites = sites
         self.injection = injection
         self.dropout = dropout
@@ -283,11 +290,30 @@ def prefix_attention(
     call: PrefixCall | None = kwargs.pop(KEYWORD, None)
     if call is None:
         return _attend(module, query, key, value, attention_mask, **kwargs)
+    if call.packing is None:
+        return _read_prefix(module, query, key, value, attention_mask, call=call, **kwargs), None
+    # (1, H, N, E) of all rows behind each other: here each has its own keys
+    query, key, value = (call.packing.spread(one.transpose(1, 2)).transpose(1, 2) for one in (query, key, value))
+    out = _read_prefix(module, query, key, value, call.packing.attention_mask, call=call, **kwargs)
+    return call.packing.packed(out), None
+
+
+def _read_prefix(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    call: PrefixCall,
+    **kwargs: Any,
+) -> Tensor:
+    """`prefix_attention` in a known call: ``(B, T, heads, E)``."""
     kwargs["call"] = call
     kwargs["dropout"] = call.dropout if module.training else 0.0
     prefix = call.prefix_at(module, query, key, value)
     if prefix is None:
-        return _attend(module, query, key, value, attention_mask, **kwargs)
+        return _attend(module, query, key, value, attention_mask, **kwargs)[0]
     if attention_mask is None:
         attention_mask = _causal_mask(module, query, key, call.past, kwargs)
     beside = None
@@ -306,7 +332,7 @@ def prefix_attention(
         kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (length, 0))
     kwargs["is_causal"] = False  # said by the mask, since every query sees the whole prefix
     out, _ = _attend(module, query, key, value, attention_mask, **kwargs)
-    return out if beside is None else out + beside, None
+    return out if beside is None else out + beside
 
 
 def _causal_mask(module: nn.Module, query: Tensor, key: Tensor, past: int, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -329,7 +355,7 @@ def _gated(module: nn.Module, query: Tensor, prefix: SitePrefix, **kwargs: Any) 
         # A row that reads nothing here sees one position all the same, lest its softmax be over nothing.
         none = ~prefix.visible.any(1, keepdim=True)
         mask = (prefix.visible | none)[:, None, None, :].expand(rows, 1, query.shape[2], -1)
-    kwargs |= {"position_bias": None, "is_causal": False}
+    kwargs |= {"position_bias": None, "is_causal": False, "call": None}
     read, _ = _attend(module, query, key, value, mask, **kwargs)
     assert prefix.gate is not None
     return read * torch.tanh(prefix.gate).to(read.dtype)[:, None, :, None]
@@ -366,7 +392,8 @@ def _attend(
     if plain and suits(query, key, mask, dropout):
         if mask is not None:
             mask = to_be_added(mask, query.dtype) if call is None else call.added(mask, query.dtype)
-        out = attend_in_chunks(query, key, value, mask, scaling=kwargs.get("scaling"), dropout=dropout)
+        lengths = None if call is None or call.packing is None else call.packing.lengths
+        out = attend_in_chunks(query, key, value, mask, scaling=kwargs.get("scaling"), dropout=dropout, lengths=lengths)
         return out, None
     if not (query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()):
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]

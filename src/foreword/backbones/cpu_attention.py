@@ -8,8 +8,8 @@ dropout has to remember what it dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,7 +63,14 @@ def to_be_added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def attend_in_chunks(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float | None, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    scaling: float | None,
+    dropout: float,
+    lengths: Sequence[int] | None = None,
 ) -> Tensor:
     """Scaled dot-product attention.
 
@@ -73,15 +80,17 @@ def attend_in_chunks(
         mask: `to_be_added`, or None hides nothing. A position that may attend to nothing attends to all alike.
         scaling: of the products; the square root of E divides them if None.
         dropout: probability of dropping an attention weight, rounded to a multiple of 1/256.
+        lengths: how many positions of each row are asked for. All but so many queries are left out, and as many keys
+            at the end, which the mask has to hide.
 
     Returns:
-        ``(B, T, H, E)``.
+        ``(B, T, H, E)``; zero where a query was left out.
     """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out: Tensor = _InChunks.apply(query, key, value, mask, scaling, in_256ths(dropout))  # type: ignore[no-untyped-call]
+    out: Tensor = _InChunks.apply(query, key, value, mask, scaling, in_256ths(dropout), lengths)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -90,19 +99,26 @@ class _InChunks(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0917  as autograd calls it
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropped: int
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        dropped: int,
+        asked_for: Sequence[int] | None,
     ) -> Tensor:
         rows, heads, length, _ = query.shape
         kept = kept_at_random((rows, heads, length, key.shape[2]), dropped, query.device) if dropped else None
         ctx.save_for_backward(query, key, value, mask, kept)
-        ctx.scaling, ctx.dropped = scaling, dropped
-        out = query.new_empty(rows, length, heads, value.shape[-1])
-        for chunk in _chunks(query, key):
-            asked, keys, values = (_computable(one[chunk]) for one in (query, key, value))
-            weights = _weights(asked * scaling, keys, _own(mask, chunk))
+        ctx.scaling, ctx.dropped, ctx.chunks = scaling, dropped, list(_chunks(query, key, asked_for))
+        out = query.new_zeros(rows, length, heads, value.shape[-1])
+        for chunk in ctx.chunks:
+            asked, keys, values = _computable(query[chunk.asked], key[chunk.read], value[chunk.read])
+            weights = _weights(asked * scaling, keys, chunk.of_mask(mask))
             if kept is not None:
-                weights = thinned(weights, kept[chunk], dropped)
-            out[chunk] = torch.matmul(weights, values).transpose(1, 2)
+                weights = thinned(weights, kept[chunk.weights], dropped)
+            out.transpose(1, 2)[chunk.asked] = torch.matmul(weights, values)
         return out
 
     @staticmethod
@@ -110,38 +126,63 @@ class _InChunks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask, kept = ctx.saved_tensors
         given = zip((query, key, value), ctx.needs_input_grad, strict=False)
-        for_query, for_key, for_value = (torch.empty_like(one) if wanted else None for one, wanted in given)
-        for chunk in _chunks(query, key):
-            asked, keys, values = (_computable(one[chunk]) for one in (query, key, value))
-            asked, came = asked * ctx.scaling, _computable(grad[chunk]).transpose(1, 2)
-            weights = read = _weights(asked, keys, _own(mask, chunk))
+        for_query, for_key, for_value = (torch.zeros_like(one) if wanted else None for one, wanted in given)
+        for chunk in ctx.chunks:
+            asked, keys, values, came = _computable(
+                query[chunk.asked], key[chunk.read], value[chunk.read], grad.transpose(1, 2)[chunk.asked]
+            )
+            asked = asked * ctx.scaling
+            weights = read = _weights(asked, keys, chunk.of_mask(mask))
             back = torch.matmul(came, values.transpose(-1, -2))
             if kept is not None:
-                read, back = (thinned(one, kept[chunk], ctx.dropped) for one in (weights, back))
+                read, back = (thinned(one, kept[chunk.weights], ctx.dropped) for one in (weights, back))
             back = torch._softmax_backward_data(back, weights, -1, weights.dtype)
             if for_query is not None:
-                for_query[chunk] = torch.matmul(back, keys) * ctx.scaling
+                for_query[chunk.asked] = torch.matmul(back, keys) * ctx.scaling
             if for_key is not None:
-                for_key[chunk] = torch.matmul(back.transpose(-1, -2), asked)
+                for_key[chunk.read] = torch.matmul(back.transpose(-1, -2), asked)
             if for_value is not None:
-                for_value[chunk] = torch.matmul(read.transpose(-1, -2), came)
-        return for_query, for_key, for_value, None, None, None
+                for_value[chunk.read] = torch.matmul(read.transpose(-1, -2), came)
+        return for_query, for_key, for_value, None, None, None, None
 
 
-def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Rows to compute at once."""
+class _Chunk(NamedTuple):
+    """Rows that are computed at once, and how far: ``queries`` and ``keys`` of each."""
+
+    rows: slice
+    queries: int
+    keys: int
+
+    @property
+    def asked(self) -> tuple[slice, ...]:
+        return self.rows, slice(None), slice(self.queries)
+
+    @property
+    def read(self) -> tuple[slice, ...]:
+        return self.rows, slice(None), slice(self.keys)
+
+    @property
+    def weights(self) -> tuple[slice, ...]:
+        return *self.asked, slice(self.keys)
+
+    def of_mask(self, mask: Tensor | None) -> Tensor | None:
+        """What a mask says of these rows; None if it hides nothing."""
+        if mask is None:
+            return None
+        own = mask[self.rows if len(mask) > 1 else slice(None), :, : self.queries, : self.keys]
+        return own if bool(own.any()) else None
+
+
+def _chunks(query: Tensor, key: Tensor, lengths: Sequence[int] | None) -> Iterator[_Chunk]:
     rows, heads, length, _ = query.shape
     step = max(1, AT_ONCE // max(1, heads * length * key.shape[2] * query.element_size()))
-    return (slice(start, start + step) for start in range(0, rows, step))
+    for start in range(0, rows, step):
+        left_out = 0 if lengths is None else length - max(lengths[start : start + step])
+        yield _Chunk(slice(start, start + step), length - left_out, key.shape[2] - left_out)
 
 
-def _computable(one: Tensor) -> Tensor:
-    return one if NATIVE_BFLOAT16 else one.float()
-
-
-def _own(mask: Tensor | None, chunk: slice) -> Tensor | None:
-    """What a mask says of some rows."""
-    return mask if mask is None or len(mask) == 1 else mask[chunk]
+def _computable(*given: Tensor) -> Iterator[Tensor]:
+    return (one if NATIVE_BFLOAT16 else one.float() for one in given)
 
 
 def _weights(asked: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,10 +7,11 @@ that computes attention itself has a file of its own, named in its line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
@@ -78,6 +79,19 @@ def _first_after_padding(config: Any) -> int:
     return int(config.pad_token_id) + 1
 
 
+def _numbered(config: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    del config
+    mask = inputs["attention_mask"]
+    return torch.arange(mask.shape[1], device=mask.device)[None]
+
+
+def _numbered_after_padding(config: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    # Tokens that a text has of the padding's kind do not count, as in the model's own code.
+    counted = (inputs["input_ids"] != config.pad_token_id).long()
+    numbers: Tensor = counted.cumsum(1) * counted + int(config.pad_token_id)
+    return numbers
+
+
 @dataclass(frozen=True)
 class Family:
     """One family of backbones.
@@ -91,6 +105,8 @@ class Family:
         run: hidden states from a model, its inputs and a call.
         branches: whether rows may share layers (`foreword.backbones.branching`), which ``run`` must not look at.
         runs_layers: whether ``run`` goes through the layers itself, gradient checkpointing included, or the model does.
+        numbered: position of every token ``(B or 1, S)`` from a config and inputs, where all but attention works token
+            by token, so that padding can be left out (`foreword.backbones.packing`); None where it does not.
         hand_on: what a layer gives, from it, hidden states ``(B, S, D)`` and what it is given, where it need not run
             (`foreword.backbones.cutting`).
         transform, project: from the language model and hidden states ``(..., D)`` to what its output
@@ -105,6 +121,7 @@ class Family:
     run: Run = run_interface
     branches: bool = True
     runs_layers: bool = False
+    numbered: Callable[[Any, Mapping[str, Tensor]], Tensor] | None = None
     hand_on: Callable[[Any, Tensor, Sequence[Any]], Any] = hand_on
     transform: Vocabulary | None = None
     project: Vocabulary | None = None
@@ -172,6 +189,7 @@ def _roberta(summary: str) -> Family:
         positions=_positions_after_padding,
         first_position=_first_after_padding,
         options=_NO_POOLER,
+        numbered=_numbered_after_padding,
         transform=_roberta_transform,
         project=_roberta_project,
     )
@@ -213,13 +231,14 @@ FAMILIES: dict[str, Family] = {
     "bert": Family(
         "BERT and its kin (MiniLM, TinyBERT, BioBERT, ...)",
         options=_NO_POOLER,
+        numbered=_numbered,
         transform=_bert_transform,
         project=_bert_project,
     ),
     "roberta": _roberta("RoBERTa and its kin"),
     "xlm-roberta": _roberta("XLM-RoBERTa, 100 languages"),
     "camembert": _roberta("CamemBERT, French RoBERTa"),
-    "electra": Family("ELECTRA discriminators, also with narrow embeddings"),
+    "electra": Family("ELECTRA discriminators, also with narrow embeddings", numbered=_numbered),
     "albert": Family(
         "ALBERT, layers with shared weights",
         options=_NO_POOLER,
