@@ -61,7 +61,7 @@ GROUPS: Mapping[str, Group] = {
     "serving-batch": Group(
         serving_batch,
         tuple(
-            Target("Foreword, one pass", "bare model", str(setting), "at most", value)
+            Target("Foreword, layers and prompts", "bare model", str(setting), "at most", value)
             for setting, value in zip(SETTINGS, (1.08, 1.15, None, 1.18), strict=True)
             if value is not None
         ),

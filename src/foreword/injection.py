@@ -12,7 +12,7 @@ bank, N layers, H key/value heads, D hidden size, E size of one head, W width of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import groupby
 from typing import NamedTuple
@@ -134,6 +134,13 @@ class Prompt:
         )
         return Prompt(prefix, inputs, self.shift_positions, self.infix)
 
+    def with_prefix(self, dtype: torch.dtype) -> Prompt:
+        """The same prompt with keys and values in another type, as attention between layers of that type reads them."""
+        prefix = {
+            site: KeyValue(key.to(dtype), value.to(dtype), gate) for site, (key, value, gate) in self.prefix.items()
+        }
+        return replace(self, prefix=prefix)
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -233,13 +240,13 @@ class Injection:
         blank = present[0].key.new_zeros(present[0].key.shape[0], 0, present[0].key.shape[2])
         lengths = [0 if pair is None else pair.key.shape[1] for pair in pairs]
         rows = self._rows(blank.device)
-        keys = _stack_padded([blank if pair is None else pair.key for pair in pairs], max(lengths))
-        values = _stack_padded([blank if pair is None else pair.value for pair in pairs], max(lengths))
+        keys = self._gathered([blank if pair is None else pair.key for pair in pairs], lengths, rows)
+        values = self._gathered([blank if pair is None else pair.value for pair in pairs], lengths, rows)
         visible = self._visible(lengths, rows) if min(lengths) < max(lengths) else None
         gate, gated = _gates(pairs)
         return SitePrefix(
-            keys[rows],
-            values[rows],
+            keys,
+            values,
             visible,
             None if gate is None else gate[rows],
             None if gated is None else gated[rows],
@@ -276,6 +283,13 @@ class Injection:
     def selected(self, rows: Tensor) -> Injection:
         """The injection of some rows of the batch, by their numbers ``(A,)``."""
         return self if self.rows is None else Injection(self.bank, self._rows(rows.device)[rows])
+
+    def _gathered(self, tensors: Sequence[Tensor], lengths: Sequence[int], rows: Tensor) -> Tensor:
+        """Of K tensors ``(..., p_k, X)`` that of each row, ``(B, ..., P, X)``, zeros behind the shorter ones."""
+        many = 2 * len(tensors) > len(rows) and rows.device.type == "cpu" and min(lengths) == max(lengths)
+        if many and not torch.is_grad_enabled():
+            return torch.stack([tensors[number] for number in rows.tolist()])  # one copy, where a bank needs two
+        return _stack_padded(tensors, max(lengths))[rows]
 
     def _visible(self, lengths: Sequence[int], rows: Tensor) -> Tensor:
         key = tuple(lengths)
@@ -319,5 +333,10 @@ def _stack_padded(tensors: Sequence[Tensor], length: int) -> Tensor:
     Neighbours of one length are stacked before they are padded, for a bank may be long.
     """
     runs = [list(run) for _, run in groupby(tensors, key=lambda tensor: tensor.shape[-2])]
-    padded = [torch.nn.functional.pad(torch.stack(run), (0, 0, 0, length - run[0].shape[-2])) for run in runs]
+    padded = [_padded(torch.stack(run), length) for run in runs]
     return padded[0] if len(padded) == 1 else torch.cat(padded)
+
+
+def _padded(stacked: Tensor, length: int) -> Tensor:
+    missing = length - stacked.shape[-2]
+    return torch.nn.functional.pad(stacked, (0, 0, 0, missing)) if missing else stacked

@@ -105,7 +105,7 @@ def test_targets_name_what_is_measured():
     known = {
         "training": (set(CONTENDERS), settings),
         "memory": (set(CONTENDERS), settings),
-        "serving-batch": ({"bare model", "Foreword, one pass"}, set(map(str, SETTINGS))),
+        "serving-batch": ({"bare model", "Foreword, layers and prompts"}, set(map(str, SETTINGS))),
         "startup": (
             {"foreword --help", "Foreword, predict one line", "transformers, one forward"},
             {"seconds", "imports"},

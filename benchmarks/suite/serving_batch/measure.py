@@ -14,6 +14,8 @@ from torch import Tensor
 import foreword as fw
 from foreword.artifacts.format import Artifact
 from foreword.inference.engine import Engine, Job
+from foreword.injection import Injection, Prompt
+from foreword.methods import single
 from suite.options import Options
 from suite.pretrained import Pretrained, pretrained
 from suite.serving_batch.peft_run import peft_by_task
@@ -66,6 +68,10 @@ def _measured(
     jobs = jobs_of(engine, asked)
     ids = {name: _ids([job for job in jobs if job.handle.task == name], setting.tokens) for name in artifacts}
     together = torch.cat(list(ids.values()))
+    real = torch.ones_like(together)
+    prompts = [single(artifact.prompt or Prompt()) for artifact in artifacts.values()]
+    bank = [prompt.with_prefix(torch.bfloat16) if bf16 else prompt for prompt in prompts]
+    injection = Injection(bank, torch.arange(len(bank)).repeat_interleave(setting.rows // setting.tasks))
     by_task = [[job for job in jobs if job.handle.task == name] for name in artifacts]
 
     def plain(run: Callable[[], Any]) -> Callable[[], Any]:
@@ -76,7 +82,8 @@ def _measured(
         return steps
 
     contenders: dict[str, Callable[[], Any]] = {
-        "bare model": plain(lambda: backbone(together, torch.ones_like(together))),
+        "bare model": plain(lambda: backbone(together, real)),
+        "Foreword, layers and prompts": plain(lambda: backbone(together, real, injection=injection)),
         "Foreword, one pass": lambda: engine.run(jobs),
         "Foreword, texts to answers": lambda: engine.predict(asked),
         "Foreword, task after task": lambda: [engine.run(own) for own in by_task],

@@ -386,6 +386,8 @@ def _attend(
     What is left to it in bfloat16 on a CPU, if gradients are wanted, is computed in float32: it is up to three times as
     slow in bfloat16 (benchmarks/cpu_kernels.py).
     """
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # rotations leave some of them in float32
+        query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
     dropout = kwargs.get("dropout", 0.0)
     causal = mask is None and query.shape[2] > 1 and _is_causal(module, kwargs)
     plain = not causal and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))

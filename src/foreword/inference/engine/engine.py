@@ -62,7 +62,7 @@ class Engine:
         self._references: References = Published(source) if isinstance(source, Registry) else Held(source)
         self._budget, self._batch_size = budget, batch_size
         self.notes: Counter[str] = Counter()
-        self._residents = Residents(Loader(backbone), budget)
+        self._residents = Residents(Loader(backbone, bf16=bf16), budget)
         self._rooms = {False: Room(), True: Room()}
         self.model = backbone.identity.weights[:12]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from foreword.artifacts.format import Artifact
 from foreword.artifacts.tensors import served_names
 from foreword.backbones import Backbone
@@ -21,10 +23,11 @@ class Loader:
 
     Args:
         backbone: that all are for.
+        bf16: whether it computes in bfloat16, so that keys and values are kept in it.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
+    def __init__(self, backbone: Backbone, *, bf16: bool = False) -> None:
+        self._backbone, self._bf16 = backbone, bf16
         self._fits: set[str] = set()
 
     def __call__(self, member: Member) -> Resident:
@@ -39,7 +42,7 @@ class Loader:
             if member.digest not in self._fits:
                 _check(self._backbone, member, artifact)
                 self._fits.add(member.digest)
-            return _ready(self._backbone, member, artifact)
+            return _ready(self._backbone, member, artifact, bf16=self._bf16)
         except ForewordError:
             raise
         except Exception as error:
@@ -57,12 +60,14 @@ def _check(backbone: Backbone, member: Member, artifact: Artifact) -> None:
         single(artifact.prompt)
 
 
-def _ready(backbone: Backbone, member: Member, artifact: Artifact) -> Resident:
+def _ready(backbone: Backbone, member: Member, artifact: Artifact, *, bf16: bool) -> Resident:
     prompt = artifact.prompt or Prompt()
     device, dtype = backbone.device, backbone.model.dtype
     log_weights = prompt.log_weights.to(device) if isinstance(prompt, Mixture) else None
     several = prompt.prompts if isinstance(prompt, Mixture) else (prompt,)
     prompts = tuple(one.map(lambda tensor: tensor.to(device, dtype)) for one in several)
+    if bf16:
+        prompts = tuple(one.with_prefix(torch.bfloat16) for one in prompts)
     head = artifact.build_head(backbone).to(device).requires_grad_(False)
     names = [served_names(head.state_dict() if i == 0 else {}, one) for i, one in enumerate(prompts)]
     return Resident(
