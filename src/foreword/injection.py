@@ -238,8 +238,8 @@ class Injection:
         visible = self._visible(lengths, rows) if min(lengths) < max(lengths) else None
         gate, gated = _gates(pairs)
         return SitePrefix(
-            keys[rows],
-            values[rows],
+            keys.index_select(0, rows),  # its gradient is added up row by row, not number by number
+            values.index_select(0, rows),
             visible,
             None if gate is None else gate[rows],
             None if gated is None else gated[rows],
