@@ -45,10 +45,21 @@ def test_tune_again_only_says_it_again(place, tuned):
     assert again.err == ""
 
 
+def test_tune_side_by_side(place, tmp_path):
+    ran = place.run("tune", place.recipe("classification"), *TUNE, "--side-by-side", "2", "--output", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert {"trial 0, of 2", "trial 1, of 2"} <= {line.partition(":")[0] for line in ran.err.splitlines()}
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--search", "prompt_lenght"), ("--search prompt_lenght", "did you mean 'prompt_length'?")),
+        (("--side-by-side", "0"), ("--side-by-side",)),
+        (
+            ("--side-by-side", "2", "--set", "method={type='lora'}"),
+            ("method.type: 'lora' puts modules into the backbone", "without --side-by-side"),
+        ),
         (("--pruner", "mean"), ("--pruner mean: expected median, halving, none",)),
         (("--holdout", "1.5"), ("--holdout 1.5",)),
         (("--set", "training.epoch=1"), ("did you mean 'epochs'?",)),

@@ -10,13 +10,14 @@ import torch
 
 import foreword as fw
 from foreword.caching import MemoryStore, store
-from foreword.errors import MethodError
+from foreword.errors import ForewordError, MethodError
 from foreword.methods import Method
 from foreword.training.loop import Diverged, Interrupted
 from foreword.training.run import Prepared, TrainedRun, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from tiny import tiny_backbone
+from tiny_artifacts import records
 from tiny_runs import TASKS, Recorder, tiny_data
 
 LENGTH_4 = fw.PTuningV2(prompt_length=4)
@@ -229,6 +230,46 @@ class TestEnds:
         torch.manual_seed(5)
         train_side_by_side(backbone, plans)
         assert torch.equal(torch.rand(3), wanted)
+
+
+class TestSeeds:
+    """`foreword.train_seeds`."""
+
+    def seeds(self, *seeds, method=LENGTH_4, **options):
+        data = records("classification")
+        task, progress = fw.Classification(), options.pop("progress", False)
+        return fw.train_seeds(
+            tiny_backbone(), method, task, seeds, train=data, dev=data, epochs=2, progress=progress, **options
+        )
+
+    def test_each_is_the_run_of_its_seed(self, capsys):
+        data = records("classification")
+        for seed, run in zip((3, 4), self.seeds(3, 4, progress=True), strict=True):
+            own = fw.train(
+                tiny_backbone(),
+                LENGTH_4,
+                fw.Classification(),
+                train=data,
+                dev=data,
+                epochs=2,
+                seed=seed,
+                progress=False,
+            )
+            same(run, own)
+        lines = capsys.readouterr().err.splitlines()
+        assert sorted(line.partition(": ")[0] for line in lines) == ["seed 3"] * 4 + ["seed 4"] * 4
+
+    def test_what_ended_one_is_raised(self):
+        with pytest.raises(Diverged):
+            self.seeds(3, 4, learning_rate=1e30)
+
+    def test_no_seed(self):
+        with pytest.raises(ForewordError, match="no seed"):
+            self.seeds()
+
+    def test_a_method_that_changes_the_backbone(self):
+        with pytest.raises(MethodError, match="'lora' puts modules into the backbone"):
+            self.seeds(3, 4, method=fw.LoRA())
 
 
 class TestRefused:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +33,8 @@ from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
 from foreword.training.trunk import Trunks
+
+T = TypeVar("T")
 
 
 class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
@@ -175,14 +177,17 @@ class Trainer:
             Exception: whatever the tracker raised to end the run.
         """
         with stopping([self]):
-            course = self.course()
-            try:
-                part = next(course)
-                while True:
-                    part = course.send(self.add_gradient(part))
-            except StopIteration as end:
-                outcomes: dict[str, Outcome] = end.value
-                return outcomes
+            return self.follow(self.course())
+
+    def follow(self, course: Generator[Part, float, T]) -> T:
+        """Go through a course, or a piece of one, alone."""
+        try:
+            part = next(course)
+            while True:
+                part = course.send(self.add_gradient(part))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def add_gradient(self, part: Part) -> float:
         """Forward and backward pass of one part; its share of the loss."""

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from foreword.backbones import Backbone
 from foreword.errors import MethodError
 from foreword.methods import Method
 from foreword.tasks import Task, WritingTask
 from foreword.training.lockstep import Draws, Run, fit_in_lockstep
 from foreword.training.loop import Interrupted
-from foreword.training.run import Begun, Prepared, TrainedRun, begin
+from foreword.training.run import Begun, Prepared, TrainedRun, begin, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
 
@@ -43,6 +45,11 @@ class Planned:
     resume: bool = False
     recipe: Mapping[str, Any] | None = None
 
+    @property
+    def keeping(self) -> dict[str, Any]:
+        """What else `train_prepared` is told."""
+        return {"tracker": self.tracker, "checkpoint": self.checkpoint, "resume": self.resume, "recipe": self.recipe}
+
 
 def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[TrainedRun | Exception]:
     """Train several runs at once, each as `train_prepared` would train it alone.
@@ -61,6 +68,8 @@ def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[T
         MethodError: they cannot go side by side; nothing was trained.
         Interrupted: by Ctrl-C, after the state of all was saved.
     """
+    if len(planned) == 1:
+        return [_alone(backbone, planned[0])]
     check_side_by_side(planned)
     begun: list[tuple[Begun, Run] | Exception] = []
     for one in planned:
@@ -72,20 +81,21 @@ def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[T
     return [one if isinstance(one, Exception) else _ended(*one) for one in begun]
 
 
+def _alone(backbone: Backbone, planned: Planned) -> TrainedRun | Exception:
+    """A run without another beside it."""
+    try:
+        return train_prepared(backbone, planned.method, planned.prepared, planned.settings, **planned.keeping)
+    except Interrupted:
+        raise
+    except Exception as error:
+        return error
+
+
 def _begun(backbone: Backbone, planned: Planned) -> tuple[Begun, Run]:
     """A run before its first step."""
-    draws, name = Draws(), planned.prepared.task.name
+    draws, data = Draws(), {planned.prepared.task.name: planned.prepared}
     with draws():
-        begun = begin(
-            backbone,
-            planned.method,
-            {name: planned.prepared},
-            planned.settings,
-            tracker=planned.tracker,
-            checkpoint=planned.checkpoint,
-            resume=planned.resume,
-            recipe=planned.recipe,
-        )
+        begun = begin(backbone, planned.method, data, planned.settings, **planned.keeping)
     return begun, Run(begun.trainer, draws)
 
 
@@ -101,13 +111,13 @@ def _ended(begun: Begun, run: Run) -> TrainedRun | Exception:
 
 
 def check_side_by_side(planned: Sequence[Planned]) -> None:
-    """See that runs can go side by side, where there are several.
+    """See that runs can go side by side.
 
     Raises:
         MethodError: they cannot, and why.
     """
-    if len(planned) == 1:
-        return
+    if PartialState().num_processes > 1:
+        raise MethodError("runs side by side share one process, and here are several. Train them in one")
     for one in planned:
         refusal = why_alone(one.method, one.prepared.task)
         if refusal is not None:
