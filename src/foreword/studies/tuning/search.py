@@ -205,17 +205,15 @@ class Search:
     def _train(self, trials: Sequence[_Asked]) -> list[TrainedRun | Exception]:
         """Train trials that can share a pass, side by side."""
         backbone = self._bench.backbone(trials[0].recipe)
-        planned = [
-            Planned(
-                one.recipe.method,
-                replace(self._bench.prepare(one.recipe, backbone), test=None),
-                one.recipe.training,
-                tracker=Trackers(one.shown, one.pruning),
-                recipe=one.recipe.to_dict(),
-            )
-            for one in trials
-        ]
-        return train_side_by_side(backbone, planned)
+        return train_side_by_side(backbone, [self._planned(one, backbone) for one in trials])
+
+    def _planned(self, trial: _Asked, backbone: Backbone) -> Planned:
+        recipe, everyone = trial.recipe, Trackers(trial.shown, trial.pruning)
+        try:
+            prepared = replace(self._bench.prepare(recipe, backbone), test=None)
+        except ForewordError as error:
+            raise _failed(trial, error) from error
+        return Planned(recipe.method, prepared, recipe.training, tracker=everyone, recipe=recipe.to_dict())
 
     def _identity(self, digest: str) -> dict[str, Any]:
         space = {one.name: repr(one.values) for one in self.space}
@@ -236,10 +234,14 @@ def _end(trial: _Asked, run: TrainedRun | Exception) -> End:
         case Diverged():
             return "diverged"
         case ForewordError():
-            raise ForewordError(f"trial {trial.number} ({in_words(trial.settings)}): {run}") from run
+            raise _failed(trial, run) from run
         case Exception():
             raise run
     return "finished"
+
+
+def _failed(trial: _Asked, error: ForewordError) -> ForewordError:
+    return ForewordError(f"trial {trial.number} ({in_words(trial.settings)}): {error}")
 
 
 def _open_folder(output: Path, identity: Mapping[str, Any]) -> None:
