@@ -112,6 +112,7 @@ def test_targets_name_what_is_measured():
     known = {
         "training": (set(CONTENDERS), settings),
         "memory": (set(CONTENDERS), settings),
+        "side-by-side": (set(), set()),
         "serving-batch": ({"bare model", "Foreword, one pass"}, set(map(str, SETTINGS))),
         "startup": (
             {"foreword --help", "Foreword, predict one line", "transformers, one forward"},

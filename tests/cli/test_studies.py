@@ -51,15 +51,25 @@ def test_tune_side_by_side(place, tmp_path):
     assert {"trial 0, of 2", "trial 1, of 2"} <= {line.partition(":")[0] for line in ran.err.splitlines()}
 
 
+def test_tune_side_by_side_refuses_what_changes_the_backbone(place, tmp_path):
+    recipe = tmp_path / "lora.toml"
+    recipe.write_text(place.recipe("classification").read_text().replace("prompt_length = 4", 'type = "lora"'))
+    place.refuse(
+        "tune",
+        recipe,
+        "--side-by-side",
+        "2",
+        "--output",
+        tmp_path / "out",
+        says=("method.type: 'lora' puts modules into the backbone", "without --side-by-side"),
+    )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--search", "prompt_lenght"), ("--search prompt_lenght", "did you mean 'prompt_length'?")),
-        (("--side-by-side", "0"), ("--side-by-side",)),
-        (
-            ("--side-by-side", "2", "--set", "method={type='lora'}"),
-            ("method.type: 'lora' puts modules into the backbone", "without --side-by-side"),
-        ),
         (("--pruner", "mean"), ("--pruner mean: expected median, halving, none",)),
         (("--holdout", "1.5"), ("--holdout 1.5",)),
         (("--set", "training.epoch=1"), ("did you mean 'epochs'?",)),

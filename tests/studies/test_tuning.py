@@ -203,10 +203,10 @@ class TestSideBySide:
     def together(self, folder, tmp_path_factory):
         return tune(tiny_recipe(folder, SEARCH), tmp_path_factory.mktemp("together") / "out", side_by_side=4)
 
-    def test_each_trial_is_its_single_run(self, together, tmp_path):
+    def test_each_trial_is_its_single_run(self, folder, together, tmp_path):
         assert [one.number for one in together.trials] == list(range(6))
         assert len({str(one.settings) for one in together.trials}) == 6
-        base = searched(together.recipe, None)
+        base = searched(tiny_recipe(folder, SEARCH), None)
         for one in together.trials:
             if one.end == "finished":
                 run = run_recipe(with_settings(base, one.settings), tmp_path / str(one.number))

@@ -80,7 +80,7 @@ def tune(
         work = Search(checked, folder, plan)
         for note in work.notes:
             warn(note)
-        work.run(partial(progress_tracker, beside=side_by_side > 1), _say)
+        work.run(partial(progress_tracker, beside=True) if side_by_side > 1 else progress_tracker, _say)
         tuned = work.finish(progress_tracker)
     except (Interrupted, KeyboardInterrupt) as stop:
         if not (folder / MARK).is_file():

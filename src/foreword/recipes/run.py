@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -29,7 +28,7 @@ from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
+from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.trunk import check_trunk
@@ -131,7 +130,7 @@ def _planned(job: Job, bench: Workbench) -> Iterator[tuple[Backbone, Planned]]:
     check_start(recipe, backbone, prepared)
     own = {recipe.task.name: prepared}
     with _open_run(recipe, own, backbone, job.output, resume=job.resume, tracker=job.tracker) as keeping:
-        yield backbone, Planned(recipe.method, prepared, recipe.training, **keeping)
+        yield backbone, Planned(recipe.method, prepared, recipe.training, **vars(keeping))
 
 
 def _saved(run: TrainedRun | Exception, output: Path) -> TrainedRun | Exception:
@@ -165,7 +164,7 @@ def run_multi_task_recipe(
     for one in prepared.values():
         check_start(recipe, backbone, one)
     with _open_run(recipe, prepared, backbone, output, resume=resume, tracker=tracker) as keeping:
-        runs = train_several(backbone, recipe.method, prepared, recipe.training, mixing=recipe.mixing, **keeping)
+        runs = train_several(backbone, recipe.method, prepared, recipe.training, mixing=recipe.mixing, **vars(keeping))
     with whole_folder(output / ARTIFACTS) as folder:
         for name, run in runs.items():
             run.save(folder / name)
@@ -182,12 +181,8 @@ def _open_run(
     *,
     resume: bool,
     tracker: Tracker | None,
-) -> Iterator[dict[str, Any]]:
-    """Open the folder of a run, all being checked, and its log while it lasts.
-
-    Yields:
-        What `train_several` is to be told of tracker, checkpoint and recipe.
-    """
+) -> Iterator[Keeping]:
+    """Open the folder of a run, all being checked, and its log while it lasts."""
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -201,12 +196,7 @@ def _open_run(
         trackers.append(tracker)
     everyone = Trackers(*trackers)
     try:
-        yield {
-            "tracker": everyone,
-            "checkpoint": output / CHECKPOINT,
-            "resume": resuming,
-            "recipe": recipe.to_dict(),
-        }
+        yield Keeping(everyone, output / CHECKPOINT, resuming, recipe.to_dict())
     finally:
         everyone.close()
 

@@ -242,18 +242,18 @@ def train_several(
         BackboneError: its weights were tuned before.
         MethodError: neither method nor heads have anything to train, or the method suits one task alone.
     """
-    begun = begin(
-        backbone,
-        method,
-        prepared,
-        settings,
-        mixing=mixing,
-        tracker=tracker,
-        checkpoint=checkpoint,
-        resume=resume,
-        recipe=recipe,
-    )
+    begun = begin(backbone, method, prepared, settings, Keeping(tracker, checkpoint, resume, recipe), mixing=mixing)
     return begun.ended(begun.trainer.fit())
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Who listens to a run and what is kept of it, as `train_prepared` takes it."""
+
+    tracker: Tracker | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    recipe: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -286,17 +286,14 @@ def begin(
     method: Method,
     prepared: Mapping[str, Prepared],
     settings: TrainingSettings,
+    keeping: Keeping,
     *,
     mixing: Mixing | None = None,
-    tracker: Tracker | None = None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    recipe: Mapping[str, Any] | None = None,
 ) -> Begun:
     """Make what `train_several` trains, and take it up from a checkpoint if there is one; all as described there."""
     mixing = mixing or Mixing()
     check_sharing(method, settings, len(prepared))
-    recipe = recipe or _plain_recipe(method, prepared, settings, mixing)
+    recipe = keeping.recipe or _plain_recipe(method, prepared, settings, mixing)
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
     models = _models(backbone, method, prepared, settings)
@@ -305,11 +302,11 @@ def begin(
         lanes,
         settings,
         mixing=mixing,
-        tracker=tracker or Trackers(),
-        checkpoint=checkpoint,
+        tracker=keeping.tracker or Trackers(),
+        checkpoint=keeping.checkpoint,
         recipe=run_digest(recipe, prepared, backbone),
     )
-    if resume:
+    if keeping.resume:
         trainer.resume()
     return Begun(trainer, prepared, recipe)
 

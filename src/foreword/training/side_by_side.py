@@ -19,7 +19,7 @@ from foreword.methods import Method
 from foreword.tasks import Task, WritingTask
 from foreword.training.lockstep import Draws, Run, fit_in_lockstep
 from foreword.training.loop import Interrupted
-from foreword.training.run import Begun, Prepared, TrainedRun, begin, train_prepared
+from foreword.training.run import Begun, Keeping, Prepared, TrainedRun, begin, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
 
@@ -46,9 +46,9 @@ class Planned:
     recipe: Mapping[str, Any] | None = None
 
     @property
-    def keeping(self) -> dict[str, Any]:
-        """What else `train_prepared` is told."""
-        return {"tracker": self.tracker, "checkpoint": self.checkpoint, "resume": self.resume, "recipe": self.recipe}
+    def keeping(self) -> Keeping:
+        """Who listens, and what is kept."""
+        return Keeping(self.tracker, self.checkpoint, self.resume, self.recipe)
 
 
 def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[TrainedRun | Exception]:
@@ -84,7 +84,7 @@ def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[T
 def _alone(backbone: Backbone, planned: Planned) -> TrainedRun | Exception:
     """A run without another beside it."""
     try:
-        return train_prepared(backbone, planned.method, planned.prepared, planned.settings, **planned.keeping)
+        return train_prepared(backbone, planned.method, planned.prepared, planned.settings, **vars(planned.keeping))
     except Interrupted:
         raise
     except Exception as error:
@@ -95,7 +95,7 @@ def _begun(backbone: Backbone, planned: Planned) -> tuple[Begun, Run]:
     """A run before its first step."""
     draws, data = Draws(), {planned.prepared.task.name: planned.prepared}
     with draws():
-        begun = begin(backbone, planned.method, data, planned.settings, **planned.keeping)
+        begun = begin(backbone, planned.method, data, planned.settings, planned.keeping)
     return begun, Run(begun.trainer, draws)
 
 
