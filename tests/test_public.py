@@ -57,6 +57,7 @@ NAMES = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_seeds",
     "train_together",
 ]
 

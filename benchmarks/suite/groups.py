@@ -11,7 +11,7 @@ from suite.options import Options
 from suite.serving_batch.measure import SETTINGS, serving_batch
 from suite.startup import startup
 from suite.targets import Target
-from suite.training.measure import memory, training
+from suite.training.measure import memory, side_by_side, training
 
 Settings = dict[str, dict[str, Any]]
 FINE_TUNING, PEFT, FULL = "fine-tuning, no dropout", "PEFT prefix p=20", "Foreword p=20"
@@ -58,6 +58,7 @@ GROUPS: Mapping[str, Group] = {
             Target(TOP, "fine-tuning", f"{LONG_ROWS} bf16", "at most", 0.09),
         ),
     ),
+    "side-by-side": Group(side_by_side),
     "serving-batch": Group(
         serving_batch,
         tuple(

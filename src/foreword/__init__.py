@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foreword.errors import ForewordError
 
 if TYPE_CHECKING:
-    from foreword.api import train, train_together
+    from foreword.api import train, train_seeds, train_together
     from foreword.backbones import Backbone, load_backbone
     from foreword.client import Client
     from foreword.inference.engine import Engine
@@ -91,11 +91,12 @@ __all__ = [
     "load_recipe",
     "run_recipe",
     "train",
+    "train_seeds",
     "train_together",
 ]
 
 _HOMES = {
-    "foreword.api": ("train", "train_together"),
+    "foreword.api": ("train", "train_seeds", "train_together"),
     "foreword.backbones": ("Backbone", "load_backbone"),
     "foreword.client": ("Client",),
     "foreword.inference.engine": ("Engine",),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from foreword.training.mixing import Mixing
 from foreword.training.progress import progress_tracker
 from foreword.training.run import TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
+from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import Tracker, Trackers
 
 Data = Source | str | Path | Iterable[Mapping[str, Any]]
@@ -50,6 +51,50 @@ def train(
     prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
     with _listening(progress, tracker) as everyone:
         return train_prepared(backbone, method, prepared, settings, tracker=everyone)
+
+
+def train_seeds(
+    backbone: Backbone,
+    method: Method,
+    task: Task[Any, Any],
+    seeds: Sequence[int],
+    *,
+    train: Data,
+    dev: Data,
+    progress: bool = True,
+    **training: Any,
+) -> list[TrainedRun]:
+    """Train one prompt and head per seed, side by side: members of an ensemble, or runs to tell chance from effect.
+
+    Each is what `train` makes with its seed, but for rounding; `foreword.training.side_by_side` says more, and trains
+    runs that differ in other things.
+
+    Args:
+        backbone, method, task, train, dev: as in `train`; a method that leaves the backbone's weights as they are.
+        seeds: of the runs.
+        progress: show lines on stderr, each with the seed in front.
+        **training: as in `train`.
+
+    Returns:
+        The runs in order.
+
+    Raises:
+        DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
+        ForewordError: what ended one of the runs; the others were trained to their ends first.
+    """
+    settings = [_settings({**training, "seed": seed}) for seed in seeds]
+    if not settings:
+        raise ForewordError("there is no seed to train with")
+    sides = Source.of(train), Source.of(dev)
+    prepared = prepare(task, *sides, backbone, settings[0], reserved=method.positions_taken)
+    with ExitStack() as shown:
+        trackers = [shown.enter_context(closing(_shown(progress, f"seed {seed}"))) for seed in seeds]
+        planned = [Planned(method, prepared, *one) for one in zip(settings, trackers, strict=True)]
+        ends = train_side_by_side(backbone, planned)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+    return [end for end in ends if isinstance(end, TrainedRun)]
 
 
 def train_together(
@@ -92,6 +137,10 @@ def _settings(training: Mapping[str, Any]) -> TrainingSettings:
     if settings.tensorboard:
         raise ForewordError("there is no run folder here to log to: pass tracker=TensorBoardTracker(folder) instead")
     return settings
+
+
+def _shown(progress: bool, title: str) -> Trackers:
+    return Trackers(*([progress_tracker(title, beside=True)] if progress else []))
 
 
 def _listening(progress: bool, tracker: Tracker | None) -> closing[Trackers]:

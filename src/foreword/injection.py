@@ -289,7 +289,7 @@ class Injection:
         many = 2 * len(tensors) > len(rows) and rows.device.type == "cpu" and min(lengths) == max(lengths)
         if many and not torch.is_grad_enabled():
             return torch.stack([tensors[number] for number in rows.tolist()])  # one copy, where a bank needs two
-        return _stack_padded(tensors, max(lengths))[rows]
+        return _stack_padded(tensors, max(lengths)).index_select(0, rows)  # its gradient is added up row by row
 
     def _visible(self, lengths: Sequence[int], rows: Tensor) -> Tensor:
         key = tuple(lengths)

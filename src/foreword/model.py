@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,33 @@ from foreword.data.batching import WRITTEN, Batch
 from foreword.heads import Head
 from foreword.injection import Injection, Mixture, Prompt
 from foreword.methods import Method, PromptEncoder, attach, fold, single
+
+
+class Reading(NamedTuple):
+    """What a model has its backbone read for a batch.
+
+    Attributes:
+        batch: in which every row of the one that was given stands once per prompt, one behind the other.
+        prompts: those that the rows read in turn; none where nothing stands before the tokens.
+        log_weights: ``(K,)`` of the prompts of a mixture, else None.
+    """
+
+    batch: Batch
+    prompts: tuple[Prompt, ...]
+    log_weights: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """Which of the prompts each row reads, ``(B K,)``."""
+        count = max(len(self.prompts), 1)
+        return torch.arange(count).repeat(len(self.batch.input_ids) // count)
+
+    @property
+    def injection(self) -> Injection | None:
+        """The prompts and who reads them; None where there are none."""
+        if not self.prompts:
+            return None
+        return Injection(self.prompts, None if self.log_weights is None else self.rows)
 
 
 class PromptedModel(nn.Module):
@@ -62,14 +89,18 @@ class PromptedModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the task's head for one batch, every row reading this model's prompt."""
+        return self.logits(self.reading(batch))
+
+    def reading(self, batch: Batch) -> Reading:
+        """What this model has its backbone read for a batch: its prompt is made here, once."""
         prompt: Prompt | Mixture | None = None if self.prompt is None else self.prompt()
         if isinstance(prompt, Mixture):  # one pass in which every row stands once per prompt
-            count = len(prompt.prompts)
-            injection = Injection(prompt.prompts, torch.arange(count).repeat(len(batch.input_ids)))
-            return mix(self._logits(batch.repeated(count), injection), prompt.log_weights, self.head.class_axis)
-        return self._logits(batch, None if prompt is None else Injection([prompt]))
+            return Reading(batch.repeated(len(prompt.prompts)), prompt.prompts, prompt.log_weights)
+        return Reading(batch, () if prompt is None else (prompt,))
 
-    def _logits(self, batch: Batch, injection: Injection | None) -> Tensor:
+    def logits(self, reading: Reading) -> Tensor:
+        """Logits of the head for what was to be read, in a pass of its own."""
+        batch, injection = reading.batch, reading.injection
         ids, mask = batch.input_ids, batch.attention_mask
         with self.adapted():
             if self.head.reads == "continuation":
@@ -80,7 +111,13 @@ class PromptedModel(nn.Module):
             hidden = self.backbone(
                 ids, mask, batch.token_type_ids, injection, every_layer=self.head.every_layer, cache=self.trunk
             )
-            return head_logits(self.head, self.backbone, hidden, ids, mask, marks=batch.marks)
+            return self.answers(hidden, reading)
+
+    def answers(self, hidden: Tensor, reading: Reading) -> Tensor:
+        """Logits of the head, those of a mixture mixed, from hidden states ``(B K, T, ...)`` of what was read."""
+        batch = reading.batch
+        logits = head_logits(self.head, self.backbone, hidden, batch.input_ids, batch.attention_mask, marks=batch.marks)
+        return logits if reading.log_weights is None else mix(logits, reading.log_weights, self.head.class_axis)
 
     def write(self, batch: Batch, **settings: Any) -> Tensor:
         """Token ids ``(B, U)`` that the language model goes on with, every row reading this model's prompt.

@@ -13,7 +13,7 @@ from suite.pretrained import pretrained
 from suite.report import PICTURE, RESULT, TABLE
 from suite.serving_batch.measure import SETTINGS
 from suite.timing import alternated, summary
-from suite.training.contenders import CONTENDERS, FOREWORD
+from suite.training.contenders import CONTENDERS, FOREWORD, SIDE_BY_SIDE
 from suite.training.measure import BATCHES, PRECISIONS, texts
 from suite.workers import Worker
 
@@ -51,6 +51,13 @@ def test_every_way_to_train_runs_or_says_why_not(group, tmp_path):
     check(result, group)
     (contenders,) = result["settings"].values()
     assert list(contenders) == list(CONTENDERS)
+
+
+def test_small_runs_at_once_and_one_after_another(tmp_path):
+    result = smoke("side-by-side", tmp_path)
+    check(result, "side-by-side")
+    (contenders,) = result["settings"].values()
+    assert list(contenders) == list(SIDE_BY_SIDE)
 
 
 def test_mixed_batches(tmp_path):
@@ -105,6 +112,7 @@ def test_targets_name_what_is_measured():
     known = {
         "training": (set(CONTENDERS), settings),
         "memory": (set(CONTENDERS), settings),
+        "side-by-side": (set(), set()),
         "serving-batch": ({"bare model", "Foreword, layers and prompts"}, set(map(str, SETTINGS))),
         "startup": (
             {"foreword --help", "Foreword, predict one line", "transformers, one forward"},

@@ -36,6 +36,17 @@ def test_recipes_then_the_table_alone(place, recipes, tmp_path):
     assert again.out == ran.out
 
 
+def test_side_by_side_where_that_can_be(place, recipes, tmp_path):
+    lora = recipes[0].with_name("tickets-lora.toml")
+    lora.write_text(recipes[0].read_text().replace("prompt_length = 4", 'type = "lora"'))
+    arguments = (recipes[0], lora, "--seeds", "11,12", "--side-by-side", "2", "--output", tmp_path / "out")
+    ran = place.run("compare", *arguments)
+    assert ran.code == 0, ran.err
+    assert "warning: one after another: method.type: 'lora' puts modules into the backbone" in ran.err
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "2 side by side" in page
+
+
 def test_a_cell_that_fails_is_shown_and_told_of(place, recipes, tmp_path):
     ran = place.run("compare", recipes[0], recipes[2], "--seeds", "11", "--output", tmp_path / "out")
     assert ran.code == 2

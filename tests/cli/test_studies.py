@@ -45,6 +45,27 @@ def test_tune_again_only_says_it_again(place, tuned):
     assert again.err == ""
 
 
+def test_tune_side_by_side(place, tmp_path):
+    ran = place.run("tune", place.recipe("classification"), *TUNE, "--side-by-side", "2", "--output", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert {"trial 0, of 2", "trial 1, of 2"} <= {line.partition(":")[0] for line in ran.err.splitlines()}
+
+
+def test_tune_side_by_side_refuses_what_changes_the_backbone(place, tmp_path):
+    recipe = tmp_path / "lora.toml"
+    recipe.write_text(place.recipe("classification").read_text().replace("prompt_length = 4", 'type = "lora"'))
+    place.refuse(
+        "tune",
+        recipe,
+        "--side-by-side",
+        "2",
+        "--output",
+        tmp_path / "out",
+        says=("method.type: 'lora' puts modules into the backbone", "without --side-by-side"),
+    )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -8,6 +8,8 @@ import shlex
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,23 @@ def run(study: Study, folder: Path, **options) -> list[str]:
 
 def over(folder: Path) -> dict:
     return {key: record.result for key, record in Store(folder).records().items()}
+
+
+@contextmanager
+def stopped(monkeypatch) -> Iterator[None]:
+    """Ctrl-C when a run is at step 5, which trials never are."""
+    event, stops = running.Meter.event, ["once"]
+
+    def stop(self, kind, step, values):
+        event(self, kind, step, values)
+        if (kind, step) == ("step", 5) and stops:
+            stops.pop()
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.Meter, "event", stop)
+        with pytest.raises(Interrupted):
+            yield
 
 
 @pytest.fixture
@@ -95,6 +114,59 @@ class TestAWholeStudy:
         assert (tmp_path / "out" / "runs" / key / "artifact" / "artifact.json").is_file()
 
 
+class TestSideBySide:
+    def test_every_cell_is_what_it_is_alone(self, finished, study_file, tmp_path):
+        """Those of one recipe together, but for methods that train the backbone."""
+        alone, study = over(finished[1]), load_study(study_file)
+        ran = run(study, tmp_path / "out", side_by_side=3)
+        assert sorted(ran) == sorted(finished[2])
+        together = over(tmp_path / "out")
+        tagged = {(*one.tags.values(),): one.result for one in Store(tmp_path / "out").records().values()}
+        assert len(together) == len(alone)
+        for key, result in together.items():
+            assert result.holdout.values == pytest.approx(alone[key].holdout.values)
+            assert [e.train_loss for e in result.curve] == pytest.approx(
+                [e.train_loss for e in alone[key].curve], rel=1e-4
+            )
+        counts = {tags: result.side_by_side for tags, result in tagged.items()}
+        assert {count for tags, count in counts.items() if "full" in tags} == {1}
+        assert counts["places", "prompt", "trial 1"] == counts["places", "prompt", "trial 2"] == 2
+        assert counts["places", "prompt", "seed 11"] == 2
+
+    def test_an_interrupted_company_goes_on_from_its_checkpoints(self, study_file, tmp_path, monkeypatch):
+        study = load_study(study_file).only(data=["places"], methods=["prompt"])
+        whole = run(study, tmp_path / "whole", side_by_side=2)
+        with stopped(monkeypatch):
+            run(study, tmp_path / "out", side_by_side=2)
+        assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
+        ran = run(study, tmp_path / "out", side_by_side=2)
+        assert ran == whole[-len(ran) :]
+        for key, result in over(tmp_path / "whole").items():
+            assert over(tmp_path / "out")[key].holdout == result.holdout
+
+    def test_a_checkpoint_that_does_not_fit_is_begun_anew(self, study_file, tmp_path, monkeypatch):
+        study = load_study(study_file).only(data=["places"], methods=["prompt"])
+        with stopped(monkeypatch):
+            run(study, tmp_path / "out", side_by_side=2)
+        first, _ = sorted((tmp_path / "out" / "runs").iterdir())
+        (first / "checkpoint.safetensors").write_bytes(b"no checkpoint")
+        assert len(run(study, tmp_path / "out", side_by_side=2)) == 2
+        assert all(record.result for record in Store(tmp_path / "out").records().values())
+
+    def test_cells_that_fail_do_not_take_others_along(self, study_file, tmp_path):
+        study_file.write_text(
+            study_file.read_text().replace(
+                '"training.learning_rate" = 1e-2 }, { "training.learning_rate" = 1e-1',
+                '"method.layers" = "7-9" }, { "training.learning_rate" = 1e-1',
+            )
+        )
+        study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
+        run(study, tmp_path / "out", side_by_side=2)
+        records = {record.tags["cell"]: record for record in Store(tmp_path / "out").records().values()}
+        assert records["trial 1"].error.startswith("MethodError")
+        assert records["trial 2"].result is not None
+
+
 class TestAgain:
     def test_a_changed_setting_reruns_its_cells_alone(self, copied, tmp_path):
         text = copied.read_text()
@@ -128,15 +200,16 @@ class TestAgain:
 class TestFailure:
     def test_a_cell_that_fails_does_not_take_others_along_and_is_tried_again(self, study_file, tmp_path, monkeypatch):
         study = load_study(study_file).only(data=["places"], seeds=[11])
-        train = running.run_recipe
+        train = running.run_side_by_side
 
-        def fail(recipe, *arguments, **options):
+        def fail(jobs, **options):
+            (recipe,) = (job.recipe for job in jobs)
             if recipe.method.name == "ptuning-v2" and recipe.training.epochs == 2:
                 raise RuntimeError("out of luck")
-            return train(recipe, *arguments, **options)
+            return train(jobs, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(running, "run_recipe", fail)
+            patch.setattr(running, "run_side_by_side", fail)
             assert run(study, tmp_path / "out")[-1] == "places.prompt.seed-11"
         failed = [record for record in Store(tmp_path / "out").records().values() if record.result is None]
         assert [record.error for record in failed] == ["RuntimeError: out of luck"]
@@ -173,17 +246,8 @@ class TestFailure:
 class TestStops:
     def test_an_interrupted_cell_goes_on_from_its_checkpoint(self, study_file, tmp_path, monkeypatch):
         study = load_study(study_file).only(data=["places"], methods=["prompt"], seeds=[11])
-        event = running.Meter.event
-
-        def stop(self, kind, step, values):
-            event(self, kind, step, values)
-            if (kind, step) == ("step", 5):
-                signal.raise_signal(signal.SIGINT)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(running.Meter, "event", stop)
-            with pytest.raises(Interrupted):
-                run(study, tmp_path / "out")
+        with stopped(monkeypatch):
+            run(study, tmp_path / "out")
         assert len(over(tmp_path / "out")) == 2
         (left,) = (tmp_path / "out" / "runs").iterdir()
         assert (left / "checkpoint.safetensors").is_file()

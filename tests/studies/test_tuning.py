@@ -8,11 +8,12 @@ import signal
 
 import pytest
 
-from foreword.errors import DataError, OutputError
+from foreword.errors import DataError, MethodError, OutputError
 from foreword.recipes import load_recipe, run_recipe
 from foreword.studies.tuning.importance import importances
 from foreword.studies.tuning.search import Plan, Search
-from foreword.studies.tuning.space import Dimension
+from foreword.studies.tuning.space import Dimension, with_settings
+from foreword.studies.tuning.split import searched
 from foreword.studies.tuning.summary import write_summary
 from foreword.studies.tuning.trials import Trial, best_of, ranked
 from foreword.training.loop import Interrupted
@@ -195,6 +196,48 @@ def test_a_run_whose_loss_is_no_number_is_noted_and_the_search_goes_on(folder, t
     ends = {one.settings.get("training.learning_rate"): one.end for one in trials}
     assert ends[1e30] == "diverged"
     assert best_of(trials).settings.get("training.learning_rate") != 1e30
+
+
+class TestSideBySide:
+    @pytest.fixture(scope="class")
+    def together(self, folder, tmp_path_factory):
+        return tune(tiny_recipe(folder, SEARCH), tmp_path_factory.mktemp("together") / "out", side_by_side=4)
+
+    def test_each_trial_is_its_single_run(self, folder, together, tmp_path):
+        assert [one.number for one in together.trials] == list(range(6))
+        assert len({str(one.settings) for one in together.trials}) == 6
+        base = searched(tiny_recipe(folder, SEARCH), None)
+        for one in together.trials:
+            if one.end == "finished":
+                run = run_recipe(with_settings(base, one.settings), tmp_path / str(one.number))
+                values = [entry["accuracy"] for entry in run.outcome.progress.evaluations]
+                assert one.values == pytest.approx(values)
+
+    def test_a_search_that_was_stopped_goes_on_to_the_same_end(self, folder, together, tmp_path):
+        recipe = tiny_recipe(folder, SEARCH)
+        with pytest.raises(Interrupted):
+            tune(recipe, tmp_path / "out", Watch("trial 5"), side_by_side=4)
+        watch = Watch()
+        tuned = tune(recipe, tmp_path / "out", watch, side_by_side=4)
+        assert [title.partition(",")[0] for title in watch.titles[:2]] == ["trial 4", "trial 5"]
+        assert told(tuned.trials) == told(together.trials)
+
+    def test_trials_that_cannot_share_a_pass_go_one_after_another(self, folder, tmp_path):
+        recipe = tiny_recipe(folder, "[search]\ntraining.backbone_dropout = [0.0, 0.2]\n")
+        tuned = tune(recipe, tmp_path / "out", names=("backbone_dropout",), trials=4, side_by_side=4)
+        assert len(tuned.trials) == 4
+        assert {one.settings.get("training.backbone_dropout", 0.0) for one in tuned.trials} == {0.0, 0.2}
+
+    def test_a_run_whose_loss_is_no_number_leaves_the_others(self, folder, tmp_path):
+        recipe = tiny_recipe(folder, "[search]\ntraining.learning_rate = [1e-2, 1e30]\n")
+        trials = tune(recipe, tmp_path / "out", names=("learning_rate",), side_by_side=6).trials
+        ends = {one.settings.get("training.learning_rate"): one.end for one in trials}
+        assert ends == {None: "finished", 1e-2: "finished", 1e30: "diverged"}
+
+    def test_refused_where_the_backbone_is_trained(self, folder, tmp_path):
+        with pytest.raises(MethodError, match=r"'fine-tuning' trains weights .* one trial after the other"):
+            tune(tiny_recipe(folder, method="fine-tuning"), tmp_path / "out", side_by_side=2)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ class TestSteps:
     def test_the_shared_prompt_has_the_gradient_of_the_one_task(self):
         trainer, own = (multi_trainer(max_grad_norm=0, warmup_ratio=0) for _ in range(2))
         step = trainer.stream.epoch(0)[0]
-        trainer._step(step)
+        trainer.follow(trainer._step(step))
         lane = next(lane for lane in own.lanes if lane.name == step.lane.name)
         batch = collate(lane.train.rows, step.parts[0], lane.model.backbone.tokenizer.pad_token_id)
         lane.task.loss(lane.model(batch), batch.targets).backward()
@@ -202,7 +202,7 @@ class TestSteps:
         trainer = multi_trainer(weight_decay=0.5, warmup_ratio=0)
         for step in trainer.stream.epoch(0):
             before = trainer.models.state()
-            trainer._step(step)
+            trainer.follow(trainer._step(step))
             after = trainer.models.state()
             moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
             heads = {name.partition("/")[0] for name in moved if "/" in name}

@@ -37,6 +37,15 @@ def test_plain_lines():
     ]
 
 
+def test_lines_of_several_runs_at_once_all_have_their_title(capsys):
+    tracker = progress_tracker("seed 3", beside=True)
+    for event in EVENTS:
+        tracker.event(*event)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("seed 3: ") for line in lines)
+
+
 def test_plain_lines_of_a_resumed_run():
     start = ("start", 3, {"steps": 4, "rows": 30, "resumed_at": 3})
     assert told(LineTracker, [start], terminal=False) == "training: 4 steps over 30 rows, going on from step 3\n"

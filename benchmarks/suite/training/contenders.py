@@ -8,6 +8,7 @@ from typing import Any
 
 FOREWORD = "suite.training.foreword_run"
 PLAIN = "suite.training.plain_run"
+SEVERAL = "suite.training.side_by_side_run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +49,19 @@ CONTENDERS: Mapping[str, Contender] = {
     "Foreword p=100, MLP": foreword(prompt_length=100, reparameterization="mlp", mlp_hidden=384),
     "Foreword p=20, top third": foreword({"trunk_cache": "off"}, prompt_length=20, layers="top-2"),
     "Foreword p=20, top third, cached": foreword({"trunk_cache": "memory"}, prompt_length=20, layers="top-2"),
+}
+
+
+def several(*, together: bool, top: bool = False) -> Contender:
+    """Small runs of Foreword, side by side or one after another, full-depth or with the trunk's output cached."""
+    method = {"prompt_length": 20, **({"layers": "top-2"} if top else {})}
+    training = {"trunk_cache": "memory" if top else "off"}
+    return Contender(SEVERAL, {"together": together, "method": method, "training": training})
+
+
+SIDE_BY_SIDE: Mapping[str, Contender] = {
+    "Foreword p=20, one after another": several(together=False),
+    "Foreword p=20, side by side": several(together=True),
+    "Foreword p=20, top third, cached, one after another": several(together=False, top=True),
+    "Foreword p=20, top third, cached, side by side": several(together=True, top=True),
 }

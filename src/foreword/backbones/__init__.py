@@ -5,7 +5,7 @@ from foreword.backbones.families import FAMILIES, Family
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
-from foreword.backbones.trunk import TrunkCache
+from foreword.backbones.trunk import TrunkCache, TrunkCaches
 
 __all__ = [
     "FAMILIES",
@@ -13,6 +13,7 @@ __all__ = [
     "BackboneIdentity",
     "Family",
     "TrunkCache",
+    "TrunkCaches",
     "continuation_logits",
     "generate",
     "load_backbone",

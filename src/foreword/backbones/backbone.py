@@ -25,7 +25,7 @@ from foreword.backbones.probing import find_backbone_sites, run_probe
 from foreword.backbones.quantization import Quantization, quantize_linears
 from foreword.backbones.sites import layer_numbers, layers_of
 from foreword.backbones.speaker import Speaker
-from foreword.backbones.trunk import TrunkCache
+from foreword.backbones.trunk import TrunkCache, TrunkCaches
 from foreword.errors import BackboneError
 from foreword.injection import Injection, Prefix, Prompt, Site, SiteShape
 
@@ -275,7 +275,7 @@ class Backbone(Speaker):
         *,
         every_layer: bool = False,
         share: bool = False,
-        cache: TrunkCache | None = None,
+        cache: TrunkCache | TrunkCaches | None = None,
     ) -> Tensor:
         """Hidden states of the last layer, for the text positions only.
 
@@ -321,7 +321,7 @@ class Backbone(Speaker):
         *,
         every_layer: bool = False,
         share: bool = False,
-        cache: TrunkCache | None = None,
+        cache: TrunkCache | TrunkCaches | None = None,
     ) -> tuple[Tensor, Layout | None]:
         """What `forward` takes the text from: hidden states of text and prompt, and where both stand.
 
@@ -396,7 +396,7 @@ class Backbone(Speaker):
                 f"{self.name}: a {self.family} model reads images, not text. Call encode_images with pixel values"
             )
 
-    def _check_above(self, cache: TrunkCache, injection: Injection | None) -> None:
+    def _check_above(self, cache: TrunkCache | TrunkCaches, injection: Injection | None) -> None:
         begins = self.depth if injection is None else self.first_layer(injection.bank)
         if begins < cache.layer:
             raise BackboneError(

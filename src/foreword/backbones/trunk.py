@@ -8,7 +8,7 @@ backbone's weights, configuration and tokenizer, the layer, the type, the librar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from importlib.metadata import version
 
@@ -125,3 +125,23 @@ class TrunkCache:
             some = {name: value[rows, :longest] for name, value in inputs.items()}
             states = run_below(self._backbone, some, self.layer, every_layer=self.every_layer)
             yield from ((number, one[: lengths[number]]) for number, one in zip(rows, states, strict=True))
+
+
+class TrunkCaches:
+    """Caches of several models for rows of all of them in one batch: each is asked for its own.
+
+    Args:
+        caches: all of one layer, and alike in whether they know those below.
+        rows: how many rows of the batch are whose, in order.
+    """
+
+    def __init__(self, caches: Sequence[TrunkCache], rows: Sequence[int]) -> None:
+        self.layer, self._caches, self._rows = caches[0].layer, caches, list(rows)
+
+    def entry(self, inputs: dict[str, Tensor]) -> Entry:
+        """What enters the layer, as `TrunkCache.entry` gives it."""
+        parts = {name: torch.split(value, self._rows) for name, value in inputs.items()}
+        own = [{name: part[number] for name, part in parts.items()} for number in range(len(self._rows))]
+        entries = [cache.entry(some) for cache, some in zip(self._caches, own, strict=True)]
+        below = {number: torch.cat([entry.below[number] for entry in entries]) for number in entries[0].below}
+        return Entry(self.layer, torch.cat([entry.states for entry in entries]), below)

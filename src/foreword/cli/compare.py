@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "foreword compare study.toml --jobs 2",
     "foreword compare study.toml --only conll04,rte --seeds 11",
     "foreword compare conll04-ptuning-v2 conll04-fine-tuning --seeds 11,12",
+    "foreword compare study.toml --side-by-side 4",
     "foreword compare study.toml --table",
 )
 
@@ -31,6 +32,9 @@ def compare(
     *,
     output: Annotated[Path | None, typer.Option(help="Folder of the study. (default: studies/NAME)")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work and the cores.")] = 1,
+    side_by_side: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Runs of one recipe that a process trains at once, in one pass.")
+    ] = 1,
     only: Annotated[str | None, typer.Option(metavar="A,B", help="Only these data sets.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Only these methods.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="11,12", help="Only these seeds.")] = None,
@@ -53,12 +57,24 @@ def compare(
     part = study.only(data=listed(only), methods=listed(methods), seeds=numbers(seeds))
     folder = output or Path("studies") / study.name
     if not table:
+        if side_by_side > 1:
+            _warn_of_those_alone(part)
         try:
-            run_study(part, folder, jobs=jobs, keep=keep, report=say)
+            run_study(part, folder, jobs=jobs, side_by_side=side_by_side, keep=keep, report=say)
         except (Interrupted, KeyboardInterrupt) as stop:
             typer.echo(f"stopped\nGo on with: {shlex.join(['foreword', *sys.argv[1:]])}", err=True)
             raise typer.Exit(130) from stop
     _show(study, part, folder)
+
+
+def _warn_of_those_alone(study: Study) -> None:
+    """Say which runs go one after another all the same, and why."""
+    from foreword.training.side_by_side import why_alone
+
+    recipes = [cell.checked for cell in study.cells({})]
+    reasons = (why_alone(recipe.method, recipe.task) for recipe in recipes)
+    for reason in dict.fromkeys(filter(None, reasons)):
+        warn(f"one after another: {reason}")
 
 
 def _show(study: Study, part: Study, folder: Path) -> None:

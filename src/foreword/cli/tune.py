@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "foreword tune recipe.toml",
     "foreword tune recipe.toml --search learning_rate,prompt_length --trials 12",
+    "foreword tune recipe.toml --trials 24 --side-by-side 4",
     "foreword tune rte-ptuning-v2 --timeout 30 --set training.epochs=1 --output tuning/rte",
 )
 
@@ -45,6 +47,9 @@ def tune(
         str, typer.Option(metavar="NAME", help="How hopeless trials are given up: median, halving or none.")
     ] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Of what is proposed; runs keep the recipe's.")] = 11,
+    side_by_side: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Propose so many trials at a time, and train them in one pass.")
+    ] = 1,
     output: Annotated[Path | None, typer.Option(help="Folder of the search. (default: tuning/NAME)")] = None,
 ) -> None:
     """Search for better settings of a recipe, and write the best of them as a recipe. Needs the extra 'tune'.
@@ -70,12 +75,12 @@ def tune(
     names = tuple(name.strip() for name in search.split(",")) if search is not None else ()
     checked = load_recipe(recipe, changes or ())
     folder = output or Path("tuning") / checked.name
-    plan = Plan(names, trials, timeout, holdout, pruner, seed)
+    plan = Plan(names, trials, timeout, holdout, pruner, seed, side_by_side)
     try:
         work = Search(checked, folder, plan)
         for note in work.notes:
             warn(note)
-        work.run(progress_tracker, _say)
+        work.run(partial(progress_tracker, beside=True) if side_by_side > 1 else progress_tracker, _say)
         tuned = work.finish(progress_tracker)
     except (Interrupted, KeyboardInterrupt) as stop:
         if not (folder / MARK).is_file():

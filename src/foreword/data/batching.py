@@ -117,6 +117,28 @@ def collate(rows: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Bat
     )
 
 
+def joined(batches: Sequence[Batch], pad_id: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Ids, mask and segment numbers of several batches below one another, padded on the right to the longest.
+
+    Args:
+        batches: of rows for one backbone.
+        pad_id: the tokenizer's padding id.
+    """
+    longest = max(batch.input_ids.shape[1] for batch in batches)
+
+    def stacked(values: Sequence[Tensor], fill: int) -> Tensor:
+        wide = [torch.cat([one, one.new_full((len(one), longest - one.shape[1]), fill)], dim=1) for one in values]
+        return torch.cat(wide)
+
+    types = [batch.token_type_ids for batch in batches]
+    known = [torch.zeros_like(b.input_ids) if t is None else t for b, t in zip(batches, types, strict=True)]
+    return (
+        stacked([batch.input_ids for batch in batches], pad_id),
+        stacked([batch.attention_mask for batch in batches], 0),
+        None if all(t is None for t in types) else stacked(known, 0),
+    )
+
+
 def bucketed_batches(
     lengths: Sequence[int],
     batch_size: int,

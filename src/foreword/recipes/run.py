@@ -12,22 +12,24 @@ OUTPUT/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
 
 from foreword.artifacts.folders import whole_folder
 from foreword.backbones import Backbone
-from foreword.errors import OutputError
+from foreword.errors import OutputError, RecipeError
 from foreword.methods import Blueprint, check_changes, fold, single
 from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
-from foreword.training.run import Prepared, TrainedRun, check_sharing, run_digest, train_several
+from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, run_digest, train_several
+from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.trunk import check_trunk
 
@@ -66,17 +68,79 @@ def run_recipe(
         OutputError: the folder is not ours, or holds another run.
         Interrupted: by Ctrl-C, after the state was saved.
     """
-    check_output(output, resume=resume)
-    bench = bench or Workbench()
+    job = Job(recipe, output, resume, tracker, score_test)
+    (run,) = run_side_by_side([job], bench=bench)
+    if isinstance(run, Exception):
+        raise run
+    return run
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe to run; all as `run_recipe` takes it."""
+
+    recipe: Recipe
+    output: Path
+    resume: bool = False
+    tracker: Tracker | None = None
+    score_test: bool = True
+
+
+def run_side_by_side(jobs: Sequence[Job], *, bench: Workbench | None = None) -> list[TrainedRun | Exception]:
+    """Run recipes as `run_recipe` does, each in its folder, but train them side by side.
+
+    Args:
+        jobs: of one backbone; several must be such that they can share its passes (`train_side_by_side`).
+        bench: where backbone and encoded data are taken from.
+
+    Returns:
+        Per job, in order, its run, or the exception that ended it or that it could not begin for.
+
+    Raises:
+        RecipeError, MethodError: they cannot go side by side.
+        Interrupted: by Ctrl-C, after the state of all was saved.
+    """
+    if len({job.recipe.backbone.model_dump_json() for job in jobs}) > 1:
+        raise RecipeError("backbone: runs side by side share one, and these recipes name several")
+    bench, found = bench or Workbench(), list[tuple[Backbone, Planned] | Exception]()
+    with ExitStack() as open_folders:
+        for job in jobs:
+            try:
+                found.append(open_folders.enter_context(_planned(job, bench)))
+            except Exception as error:
+                found.append(error)
+        good = [one for one in found if not isinstance(one, Exception)]
+        trained = iter(train_side_by_side(good[0][0], [planned for _, planned in good]) if good else [])
+    return [
+        one if isinstance(one, Exception) else _saved(next(trained), job.output)
+        for one, job in zip(found, jobs, strict=True)
+    ]
+
+
+@contextmanager
+def _planned(job: Job, bench: Workbench) -> Iterator[tuple[Backbone, Planned]]:
+    """What a job trains, all being checked; its folder is open while it lasts."""
+    recipe = job.recipe
+    check_output(job.output, resume=job.resume)
     backbone = bench.backbone(recipe)
     check_method(recipe, backbone)
     prepared = bench.prepare(recipe, backbone)
-    if not score_test:
+    if not job.score_test:
         prepared = replace(prepared, test=None)
     check_start(recipe, backbone, prepared)
-    (run,) = _train(recipe, {recipe.task.name: prepared}, backbone, output, resume=resume, tracker=tracker).values()
-    run.save(output / ARTIFACT)
-    (output / CHECKPOINT).unlink(missing_ok=True)
+    own = {recipe.task.name: prepared}
+    with _open_run(recipe, own, backbone, job.output, resume=job.resume, tracker=job.tracker) as keeping:
+        yield backbone, Planned(recipe.method, prepared, recipe.training, **vars(keeping))
+
+
+def _saved(run: TrainedRun | Exception, output: Path) -> TrainedRun | Exception:
+    """A run whose artifact is written."""
+    if isinstance(run, TrainedRun):
+        try:
+            run.save(output / ARTIFACT)
+        except Exception as error:
+            return error
+        (output / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
@@ -99,7 +163,8 @@ def run_multi_task_recipe(
     prepared = {name: prepare_entry(entry, recipe, backbone) for name, entry in recipe.tasks.items()}
     for one in prepared.values():
         check_start(recipe, backbone, one)
-    runs = _train(recipe, prepared, backbone, output, resume=resume, tracker=tracker)
+    with _open_run(recipe, prepared, backbone, output, resume=resume, tracker=tracker) as keeping:
+        runs = train_several(backbone, recipe.method, prepared, recipe.training, mixing=recipe.mixing, **vars(keeping))
     with whole_folder(output / ARTIFACTS) as folder:
         for name, run in runs.items():
             run.save(folder / name)
@@ -107,7 +172,8 @@ def run_multi_task_recipe(
     return runs
 
 
-def _train(
+@contextmanager
+def _open_run(
     recipe: Recipe | MultiTaskRecipe,
     prepared: Mapping[str, Prepared],
     backbone: Backbone,
@@ -115,8 +181,8 @@ def _train(
     *,
     resume: bool,
     tracker: Tracker | None,
-) -> dict[str, TrainedRun]:
-    """Open the folder and train, all being checked."""
+) -> Iterator[Keeping]:
+    """Open the folder of a run, all being checked, and its log while it lasts."""
     resuming = resume and (output / CHECKPOINT).is_file()
     if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
         check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
@@ -130,17 +196,7 @@ def _train(
         trackers.append(tracker)
     everyone = Trackers(*trackers)
     try:
-        return train_several(
-            backbone,
-            recipe.method,
-            prepared,
-            recipe.training,
-            mixing=recipe.mixing if isinstance(recipe, MultiTaskRecipe) else None,
-            tracker=everyone,
-            checkpoint=output / CHECKPOINT,
-            resume=resuming,
-            recipe=recipe.to_dict(),
-        )
+        yield Keeping(everyone, output / CHECKPOINT, resuming, recipe.to_dict())
     finally:
         everyone.close()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +33,8 @@ from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
 from foreword.training.trunk import Trunks
+
+T = TypeVar("T")
 
 
 class Interrupted(ForewordError):  # noqa: N818  an event, not a mistake
@@ -76,6 +78,29 @@ class Outcome:
     progress: Progress
     padding: float
     trunk_cache: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A batch that a run wants the gradient of: that of its loss is added to those of all that it trains.
+
+    Attributes:
+        lane: whose model and task.
+        batch: on the model's device.
+        share: what its mean loss counts in that of the step; those of a step add up to 1.
+    """
+
+    lane: Lane
+    batch: Batch
+    share: float
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Its share of the step's loss, given logits of its model for the batch."""
+        return self.lane.task.loss(logits, self.batch.targets) * self.share
+
+
+Course = Generator[Part, float, dict[str, Outcome]]
+"""A run as it goes: it asks for the gradient of one part after another, and is told the loss of each."""
 
 
 class Trainer:
@@ -151,12 +176,45 @@ class Trainer:
             Diverged: the loss is no number any more.
             Exception: whatever the tracker raised to end the run.
         """
+        with stopping([self]):
+            return self.follow(self.course())
+
+    def follow(self, course: Generator[Part, float, T]) -> T:
+        """Go through a course, or a piece of one, alone."""
+        try:
+            part = next(course)
+            while True:
+                part = course.send(self.add_gradient(part))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def add_gradient(self, part: Part) -> float:
+        """Forward and backward pass of one part; its share of the loss."""
+        part.lane.model.train()
+        with self.precision():
+            logits = part.lane.model(part.batch)
+        loss = part.loss(logits)
+        self.accelerator.backward(loss)
+        return loss.item()
+
+    def stop(self) -> None:
+        """Finish the step in progress, save, and end with `Interrupted`.
+
+        Raises:
+            KeyboardInterrupt: it was asked before, so the step is not waited for.
+        """
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+
+    def course(self) -> Course:
+        """The run but for the forward and backward passes, which whoever goes through it takes; ends as `fit` does."""
         rows = sum(len(lane.train.rows) for lane in self.lanes)
         start = {"steps": self.total_steps, "rows": rows, "resumed_at": self.progress.step}
         self.tracker.event("start", self.progress.step, start)
-        with self._signals():
-            while self.progress.epoch < self.settings.epochs and not self._stale:
-                self._epoch()
+        while self.progress.epoch < self.settings.epochs and not self._stale:
+            yield from self._epoch()
         if self.best is not None:
             self.models.load_state(self.best)
         found = self.evaluate()
@@ -174,11 +232,11 @@ class Trainer:
         patience = self.settings.early_stopping_patience
         return patience is not None and self.progress.stale >= patience
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> Generator[Part, float]:
         progress = self.progress
         steps = self.stream.epoch(progress.epoch)
         for step in steps[progress.step - progress.epoch * len(steps) :]:
-            self._step(step)
+            yield from self._step(step)
             over = progress.step % len(steps) == 0
             progress.epoch += over
             every = self.settings.evaluate_every_steps
@@ -194,11 +252,10 @@ class Trainer:
     def _finished(self) -> bool:
         return self.progress.epoch >= self.settings.epochs
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step) -> Generator[Part, float]:
         """One optimizer step. Heads of other tasks have no gradient in it, so they stay as they are."""
         began = time.perf_counter()
         lane = step.lane
-        lane.model.train()
         factor = rate_factor(self.settings, self.progress.step, self.total_steps, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -207,11 +264,7 @@ class Trainer:
         counts = [lane.task.weight(batch.targets) for batch in batches]
         total, tokens = 0.0, 0
         for batch, count in zip(batches, counts, strict=True):
-            with self._precision():
-                logits = lane.model(batch)
-            loss = lane.task.loss(logits, batch.targets) * (count / max(sum(counts), 1))
-            self.accelerator.backward(loss)
-            total += loss.item()
+            total += yield Part(lane, batch, count / max(sum(counts), 1))
             tokens += int(batch.attention_mask.sum())
         if not math.isfinite(total):
             raise Diverged(
@@ -228,7 +281,8 @@ class Trainer:
     def _bf16(self) -> bool:
         return self.settings.precision == "bf16"
 
-    def _precision(self) -> torch.autocast:
+    def precision(self) -> torch.autocast:
+        """While it lasts, what is computed is computed as the settings say."""
         return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
     def _collate(self, lane: Lane, indices: list[int]) -> Batch:
@@ -298,25 +352,25 @@ class Trainer:
                 optimizer=self.optimizer,
             )
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Finish the step in progress before giving way to Ctrl-C or a polite kill."""
 
-        def ask_to_stop(number: int, frame: object) -> None:
-            del number, frame
-            if self._stop:  # asked twice: do not wait for the step
-                raise KeyboardInterrupt
-            self._stop = True
+@contextmanager
+def stopping(trainers: Sequence[Trainer]) -> Iterator[None]:
+    """While it lasts, Ctrl-C or a polite kill asks runs to stop (`Trainer.stop`)."""
 
-        try:
-            before = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread (a notebook's worker): signals are not ours to take
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def ask_to_stop(number: int, frame: object) -> None:
+        del number, frame
+        for trainer in trainers:
+            trainer.stop()
+
+    try:
+        before = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread (a notebook's worker): signals are not ours to take
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parameter_groups(model: PromptedModel | MultiTaskModel, settings: TrainingSettings) -> list[dict[str, Any]]:

@@ -15,14 +15,17 @@ from foreword.caching import in_words
 from foreword.training.tracking import Tracker
 
 
-def progress_tracker(title: str = "training") -> Tracker:
+def progress_tracker(title: str = "training", *, beside: bool = False) -> Tracker:
     """The tracker that suits where stderr goes.
 
     Args:
         title: what the run is called.
+        beside: whether others are shown at the same time. Then it is lines, each with the title.
     """
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    return LiveTracker(console, title) if console.is_terminal else LineTracker(console, title)
+    if beside or not console.is_terminal:
+        return LineTracker(console, title, every_line=beside)
+    return LiveTracker(console, title)
 
 
 class LineTracker:
@@ -31,10 +34,11 @@ class LineTracker:
     Args:
         console: where to.
         title: what the run is called.
+        every_line: whether every line says so.
     """
 
-    def __init__(self, console: Console, title: str = "training") -> None:
-        self._title = title
+    def __init__(self, console: Console, title: str = "training", *, every_line: bool = False) -> None:
+        self._title, self._every_line = title, every_line
         self._console = console
         self._steps = 0
 
@@ -44,7 +48,7 @@ class LineTracker:
             case "start":
                 self._steps = values["steps"]
                 resumed = f", going on from step {step}" if step else ""
-                self._say(f"{self._title}: {self._steps} steps over {values['rows']} rows{resumed}")
+                self._say(f"{self._steps} steps over {values['rows']} rows{resumed}", titled=True)
             case "evaluation":
                 self._say(f"step {step}/{self._steps}  epoch {values['epoch']}  {evaluation_words(values)}")
             case "end":
@@ -53,8 +57,9 @@ class LineTracker:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
+    def _say(self, text: str, *, titled: bool = False) -> None:
+        title = f"{self._title}: " if titled or self._every_line else ""
+        self._console.print(f"{title}{text}", soft_wrap=True, markup=False)
 
 
 class LiveTracker:

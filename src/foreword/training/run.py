@@ -242,9 +242,58 @@ def train_several(
         BackboneError: its weights were tuned before.
         MethodError: neither method nor heads have anything to train, or the method suits one task alone.
     """
+    begun = begin(backbone, method, prepared, settings, Keeping(tracker, checkpoint, resume, recipe), mixing=mixing)
+    return begun.ended(begun.trainer.fit())
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Who listens to a run and what is kept of it, as `train_prepared` takes it."""
+
+    tracker: Tracker | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    recipe: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run whose models are made, and which has not gone on from there.
+
+    Attributes:
+        trainer: that takes it to its end.
+        prepared: task name -> data.
+        recipe: recorded in the artifacts.
+    """
+
+    trainer: Trainer
+    prepared: Mapping[str, Prepared]
+    recipe: Mapping[str, Any]
+
+    def ended(self, outcomes: Mapping[str, Outcome]) -> dict[str, TrainedRun]:
+        """What came of every task, with its test data scored, given what the trainer came to."""
+        trainer, runs = self.trainer, {}
+        for lane, one in zip(trainer.lanes, self.prepared.values(), strict=True):
+            outcome = outcomes[lane.name]
+            test = None if one.test is None else trainer.score(lane, one.test, outcome.task)
+            recipe = recipe_of(self.recipe, lane.name)
+            runs[lane.name] = TrainedRun(lane.model, one, trainer.settings, outcome, recipe, test)
+        return runs
+
+
+def begin(
+    backbone: Backbone,
+    method: Method,
+    prepared: Mapping[str, Prepared],
+    settings: TrainingSettings,
+    keeping: Keeping,
+    *,
+    mixing: Mixing | None = None,
+) -> Begun:
+    """Make what `train_several` trains, and take it up from a checkpoint if there is one; all as described there."""
     mixing = mixing or Mixing()
     check_sharing(method, settings, len(prepared))
-    recipe = recipe or _plain_recipe(method, prepared, settings, mixing)
+    recipe = keeping.recipe or _plain_recipe(method, prepared, settings, mixing)
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
     models = _models(backbone, method, prepared, settings)
@@ -253,19 +302,13 @@ def train_several(
         lanes,
         settings,
         mixing=mixing,
-        tracker=tracker or Trackers(),
-        checkpoint=checkpoint,
+        tracker=keeping.tracker or Trackers(),
+        checkpoint=keeping.checkpoint,
         recipe=run_digest(recipe, prepared, backbone),
     )
-    if resume:
+    if keeping.resume:
         trainer.resume()
-    outcomes = trainer.fit()
-    runs = {}
-    for lane, one in zip(lanes, prepared.values(), strict=True):
-        outcome = outcomes[lane.name]
-        test = None if one.test is None else trainer.score(lane, one.test, outcome.task)
-        runs[lane.name] = TrainedRun(lane.model, one, settings, outcome, recipe_of(recipe, lane.name), test)
-    return runs
+    return Begun(trainer, prepared, recipe)
 
 
 def _plain_recipe(

@@ -147,6 +147,8 @@ class CellResult(BaseModel):
     peak_memory: int
     """Most bytes by which training rose above what stood before it (backbone, data): of the device, or of the
     process where there is none. 0 where the system does not tell."""
+    side_by_side: int = 1
+    """Cells that were trained at once, this one among them; seconds and memory are then those of all together."""
     threads: int
     device: str
     curve: tuple[Evaluation, ...]

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
@@ -17,13 +17,14 @@ from typing import Protocol
 import torch
 
 from foreword.errors import CheckpointError, OutputError
-from foreword.recipes.run import ARTIFACT, MARKER, run_recipe
+from foreword.recipes.run import ARTIFACT, MARKER, Job, run_side_by_side
 from foreword.recipes.workbench import Workbench
 from foreword.studies.cells.cell import Cell, CellRecord, CellResult, Evaluation
 from foreword.studies.cells.meter import Meter
 from foreword.studies.cells.store import Store, Taken
 from foreword.training.loop import Interrupted
 from foreword.training.run import TrainedRun
+from foreword.training.side_by_side import pass_of, why_alone
 
 UNFOLDED = "unfolded.safetensors"
 _WAIT = 1.0
@@ -52,6 +53,7 @@ class Call:
         plan: what there is to run.
         folder: of the study.
         began: seconds since 1970. What failed after that is not tried again; what failed before is.
+        side_by_side: most cells that a process trains at once.
         keep: whether artifacts are kept.
         report: told about every cell that is over.
     """
@@ -59,17 +61,27 @@ class Call:
     plan: Plan
     folder: Path
     began: float
+    side_by_side: int = 1
     keep: bool = False
     report: Report | None = None
 
 
-def run_study(plan: Plan, folder: Path, *, jobs: int = 1, keep: bool = False, report: Report | None = None) -> None:
+def run_study(
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    side_by_side: int = 1,
+    keep: bool = False,
+    report: Report | None = None,
+) -> None:
     """Run all cells of a study that are not finished; those that fail are recorded and passed over.
 
     Args:
         plan: what there is to run.
         folder: of the study. Other calls may work on it at the same time.
         jobs: processes; each computes with its share of the cores.
+        side_by_side: most cells that each of them trains at once (`companies`).
         keep: keep the artifacts (``runs/KEY/artifact``).
         report: told about every cell that is over, by the process that ran it.
 
@@ -77,7 +89,7 @@ def run_study(plan: Plan, folder: Path, *, jobs: int = 1, keep: bool = False, re
         Interrupted, KeyboardInterrupt: by Ctrl-C; what was running has saved its checkpoint.
         OutputError: the folder cannot be written, or a process died.
     """
-    call = Call(plan, folder, time.time(), keep, report)
+    call = Call(plan, folder, time.time(), side_by_side, keep, report)
     if jobs == 1:
         _work(call)
     else:
@@ -92,7 +104,7 @@ def _work(call: Call) -> None:
         left = unfinished(call, store)
         if not left:
             return
-        if not any(_try(cell, call, store, bench) for cell in left):
+        if not any(_try(cells, call, store, bench) for cells in companies(left, call.side_by_side)):
             time.sleep(_WAIT)
 
 
@@ -106,60 +118,104 @@ def unfinished(call: Call, store: Store) -> list[Cell]:
     return [cell for cell in call.plan.cells(over) if cell.key not in over]
 
 
-def _try(cell: Cell, call: Call, store: Store, bench: Workbench) -> bool:
-    """Run a cell unless another process has it; whether it was run."""
-    try:
-        with store.claim(cell) as died:
-            if cell.key not in {one.key for one in unfinished(call, store)}:
-                return True  # another process was faster
-            if died is not None and died >= call.began:
-                record = _failed(cell, "the process that ran it died, as it does when memory runs out")
-            else:
-                record = _run(cell, store, bench, keep=call.keep)
+def companies(cells: Sequence[Cell], most: int) -> list[list[Cell]]:
+    """Cells that are trained side by side: of one recipe, and such that they can share a pass of the backbone.
+
+    Args:
+        cells: in the order they should run. Each company runs when it is the turn of its first.
+        most: cells of a company.
+    """
+    found: list[list[Cell]] = []
+    joined: dict[object, list[Cell]] = {}
+    for cell in {cell.key: cell for cell in cells}.values():  # a trial may be the run of a seed as well
+        recipe = cell.checked
+        shared = (cell.recipe, recipe.backbone.model_dump_json(), pass_of(recipe.training))
+        company = joined.get(shared)
+        alone = most == 1 or why_alone(recipe.method, recipe.task) is not None
+        if alone or company is None or len(company) == most:
+            company = []
+            found.append(company)
+        if not alone:
+            joined[shared] = company
+        company.append(cell)
+    return found
+
+
+def _try(cells: Sequence[Cell], call: Call, store: Store, bench: Workbench) -> bool:
+    """Run cells, but for those that another process has; whether there were others."""
+    with ExitStack() as claims:
+        died: list[tuple[Cell, float | None]] = []
+        for cell in cells:
+            with suppress(Taken):
+                died.append((cell, claims.enter_context(store.claim(cell))))
+        claimed = bool(died)
+        left = {one.key for one in unfinished(call, store)}  # another process may have been faster
+        dead = [cell for cell, when in died if cell.key in left and when is not None and when >= call.began]
+        alive = [cell for cell, when in died if cell.key in left and cell not in dead]
+        records = [_failed(cell, "the process that ran it died, as it does when memory runs out") for cell in dead]
+        records += _run(alive, store, bench, keep=call.keep)
+        for cell, record in zip([*dead, *alive], records, strict=True):
             store.write(cell, record)
-    except Taken:
-        return False
     if call.report is not None:
-        call.report(cell, record)
-    return True
+        for cell, record in zip([*dead, *alive], records, strict=True):
+            call.report(cell, record)
+    return claimed
 
 
-def _run(cell: Cell, store: Store, bench: Workbench, *, keep: bool) -> CellRecord:
-    """What comes of a cell. Only a stop from outside goes further than this cell."""
-    began, meter, folder = time.perf_counter(), Meter(), store.run_folder(cell)
+def _run(cells: Sequence[Cell], store: Store, bench: Workbench, *, keep: bool) -> list[CellRecord]:
+    """What comes of cells. Only a stop from outside goes further than them."""
+    began, meters = time.perf_counter(), [Meter() for _ in cells]
+    ends = _trained(cells, meters, store, bench)
+    wall_seconds = time.perf_counter() - began
+    records = []
+    for cell, meter, end in zip(cells, meters, ends, strict=True):
+        if isinstance(end, Exception):  # whatever it is, the other cells go on
+            store.clear(cell)
+            records.append(_failed(cell, f"{type(end).__name__}: {end}"))
+            continue
+        result = _result(end, store.run_folder(cell) / ARTIFACT, meter, wall_seconds, len(cells))
+        if not keep:
+            store.clear(cell)
+        records.append(
+            CellRecord(key=cell.key, tags=dict(cell.tags), command=cell.command, ended=time.time(), result=result)
+        )
+    return records
+
+
+def _trained(
+    cells: Sequence[Cell], meters: Sequence[Meter], store: Store, bench: Workbench
+) -> list[TrainedRun | Exception]:
+    """The runs of cells, taken up from checkpoints that are left of them, if those still fit."""
+    resumed = [(store.run_folder(cell) / MARKER).is_file() for cell in cells]
+    jobs = [
+        Job(cell.checked, store.run_folder(cell), resume, meter, cell.score_test)
+        for cell, meter, resume in zip(cells, meters, resumed, strict=True)
+    ]
     try:
-        run = _resumed_or_fresh(cell, store, bench, meter)
-        result = _result(run, folder / ARTIFACT, meter, time.perf_counter() - began)
+        ends = run_side_by_side(jobs, bench=bench)
     except Interrupted:
         raise
-    except Exception as error:  # whatever it is, the other cells go on
-        store.clear(cell)
-        return _failed(cell, f"{type(error).__name__}: {error}")
-    if not keep:
-        store.clear(cell)
-    return CellRecord(key=cell.key, tags=dict(cell.tags), command=cell.command, ended=time.time(), result=result)
-
-
-def _resumed_or_fresh(cell: Cell, store: Store, bench: Workbench, meter: Meter) -> TrainedRun:
-    """Go on from a checkpoint that is left of this cell, if it still fits."""
-    folder = store.run_folder(cell)
-    if (folder / MARKER).is_file():
-        try:
-            return _train(cell, folder, bench, meter, resume=True)
-        except (CheckpointError, OutputError):  # of another release or of data that moved, or it only lacked its record
-            store.clear(cell)
-    return _train(cell, folder, bench, meter, resume=False)
-
-
-def _train(cell: Cell, folder: Path, bench: Workbench, meter: Meter, *, resume: bool) -> TrainedRun:
-    return run_recipe(cell.checked, folder, resume=resume, tracker=meter, bench=bench, score_test=cell.score_test)
+    except Exception as error:  # memory, say, which ends all of them
+        return [error] * len(cells)
+    unfit = [
+        number
+        for number, (end, resume) in enumerate(zip(ends, resumed, strict=True))
+        if resume and isinstance(end, CheckpointError | OutputError)
+    ]  # of another release or of data that moved, or it only lacked its record
+    for number in unfit:
+        store.clear(cells[number])
+    if unfit:
+        again = _trained([cells[n] for n in unfit], [meters[n] for n in unfit], store, bench)
+        for number, end in zip(unfit, again, strict=True):
+            ends[number] = end
+    return ends
 
 
 def _failed(cell: Cell, error: str) -> CellRecord:
     return CellRecord(key=cell.key, tags=dict(cell.tags), command=cell.command, ended=time.time(), error=error)
 
 
-def _result(run: TrainedRun, artifact: Path, meter: Meter, wall_seconds: float) -> CellResult:
+def _result(run: TrainedRun, artifact: Path, meter: Meter, wall_seconds: float, side_by_side: int) -> CellResult:
     manifest = run.manifest()
     if run.model.attachment is not None:
         run.model.attachment.detach()  # the backbone goes on to the next cell
@@ -176,6 +232,7 @@ def _result(run: TrainedRun, artifact: Path, meter: Meter, wall_seconds: float) 
         seconds_per_step=round(meter.step_seconds / max(meter.steps, 1), 5),
         wall_seconds=round(wall_seconds, 3),
         peak_memory=meter.peak_memory,
+        side_by_side=side_by_side,
         threads=torch.get_num_threads(),
         device=run.model.backbone.device.type,
         curve=tuple(

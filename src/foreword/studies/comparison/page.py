@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreword.studies.cells.cell import CellResult
 from foreword.studies.comparison import tables
 from foreword.studies.comparison.comparison import Comparison
 from foreword.studies.page import TONES, write_page
@@ -91,6 +92,11 @@ def _facts(comparison: Comparison) -> dict[str, str]:
         "Backbone": "; ".join(sorted(names)) + f" ({', '.join(f'{size:,}' for size in sorted(sizes))} parameters)",
         "Seeds": ", ".join(map(str, comparison.seeds)),
         "Cells": "{} of {} finished".format(*comparison.cells),
-        "Computed on": ", ".join(sorted({f"{result.device}, {result.threads} threads" for result in results})),
+        "Computed on": ", ".join(sorted({_where(result) for result in results})),
         "Versions": "; ".join(", ".join(f"{name} {version}" for name, version in one) for one in sorted(versions)),
     }
+
+
+def _where(result: CellResult) -> str:
+    beside = f", {result.side_by_side} side by side" if result.side_by_side > 1 else ""
+    return f"{result.device}, {result.threads} threads{beside}"

@@ -59,13 +59,17 @@ class Journal:
         over = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         return [Trial(values=tuple(one.intermediate_values.values()), **one.user_attrs["trial"]) for one in over]
 
-    def ask(self) -> optuna.trial.Trial:
-        """The next trial."""
-        entropy = np.random.SeedSequence((self._seed, len(self.trials())))
+    def ask(self, ahead: int = 0) -> optuna.trial.Trial:
+        """The next trial.
+
+        Args:
+            ahead: how many were asked for before it that are not over; their neighbourhood is kept clear of.
+        """
+        entropy = np.random.SeedSequence((self._seed, len(self.trials()) + ahead))
         self._study.sampler = TPESampler(
             n_startup_trials=_FIRST,
             multivariate=False,  # dimensions come and go with others
-            constant_liar=False,
+            constant_liar=ahead > 0,
             seed=int(entropy.generate_state(1)[0]),
         )
         return self._study.ask()

@@ -24,7 +24,7 @@ from foreword.artifacts.format import load_artifact
 from foreword.artifacts.manifest import Manifest
 from foreword.backbones import Backbone
 from foreword.data.readers.base import parse_json
-from foreword.errors import ForewordError, OutputError
+from foreword.errors import ForewordError, MethodError, OutputError
 from foreword.recipes.run import ARTIFACT, MARKER, check_free, check_method, check_start, run_recipe
 from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench
@@ -33,8 +33,10 @@ from foreword.studies.tuning.journal import Journal, Pruner, PruningTracker
 from foreword.studies.tuning.space import Space, draw, fitting, narrowed, with_settings
 from foreword.studies.tuning.split import scored, searched
 from foreword.studies.tuning.trials import End, Trial, best_of, in_words
-from foreword.training.loop import Diverged, Interrupted
-from foreword.training.run import TrainedRun, run_digest, train_prepared
+from foreword.training.lockstep import grouped
+from foreword.training.loop import Diverged
+from foreword.training.run import TrainedRun, run_digest
+from foreword.training.side_by_side import Planned, pass_of, train_side_by_side, why_alone
 from foreword.training.tracking import Tracker, Trackers
 
 MARK, JOURNAL = "search.json", "journal.log"
@@ -51,6 +53,7 @@ class Plan:
         holdout: share of the training examples to select on; the recipe's own, or the default, if None.
         pruner: how trials are given up early.
         seed: of the proposals. Runs keep the recipe's.
+        side_by_side: trials that are proposed together, and trained at once as far as they can share a pass.
     """
 
     names: tuple[str, ...] = ()
@@ -59,6 +62,19 @@ class Plan:
     holdout: float | None = None
     pruner: Pruner = "median"
     seed: int = 11
+    side_by_side: int = 1
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A trial that is not over."""
+
+    number: int
+    asked: optuna.trial.Trial
+    settings: Mapping[str, Any]
+    recipe: Recipe
+    pruning: PruningTracker
+    shown: Tracker
 
 
 @dataclass(frozen=True)
@@ -95,9 +111,13 @@ class Search:
     Raises:
         OutputError: the folder is not ours, or holds another search.
         RecipeError: a setting to search does not exist, or does not fit.
+        MethodError: its trials cannot go side by side.
     """
 
     def __init__(self, recipe: Recipe, output: Path, plan: Plan) -> None:
+        refusal = why_alone(recipe.method, recipe.task)
+        if plan.side_by_side > 1 and refusal is not None:
+            raise MethodError(f"{refusal}. Search one trial after the other (without --side-by-side)")
         self._recipe, self._plan, self._bench = recipe, plan, Workbench()
         self.output, self._base = output, searched(recipe, plan.holdout)
         if not (output / MARK).is_file():
@@ -130,7 +150,9 @@ class Search:
         while (number := len(self._journal.trials())) < self._plan.trials:
             if self._plan.minutes is not None and time.monotonic() - began > 60 * self._plan.minutes:
                 return
-            say(self._try(number, tracker(f"trial {number}, of {self._plan.trials}")))
+            together = range(number, min(number + self._plan.side_by_side, self._plan.trials))
+            for trial in self._try([self._ask(one, one - number, tracker) for one in together]):
+                say(trial)
 
     def finish(self, tracker: Callable[[str], Tracker]) -> Tuned:
         """Run the best settings once more, with what was held back for the end.
@@ -150,44 +172,76 @@ class Search:
             run_recipe(recipe, folder, resume=resume, tracker=listener, bench=self._bench)
         return Tuned(trials, best, self.space, self.notes, recipe, folder, load_artifact(folder).manifest)
 
-    def _try(self, number: int, shown: Tracker) -> Trial:
-        """One trial; the first is the recipe as it stands."""
-        asked = self._journal.ask()
+    def _ask(self, number: int, ahead: int, tracker: Callable[[str], Tracker]) -> _Asked:
+        """The next trial; the first is the recipe as it stands."""
+        asked = self._journal.ask(ahead)
         settings = draw(self.space, self._base, asked) if number else {}
-        pruning = PruningTracker(asked)
-        began, trained = time.monotonic(), None
-        end: End = "finished"
-        try:
-            run = self._train(settings, Trackers(shown, pruning))
-            trained = run.manifest().parameters.trained
-        except optuna.TrialPruned:
-            end = "pruned"
-        except Diverged:
-            end = "diverged"
-        except Interrupted:
-            raise
-        except ForewordError as error:
-            raise ForewordError(f"trial {number} ({in_words(settings)}): {error}") from error
-        finally:
-            shown.close()
-        seconds = round(time.monotonic() - began, 3)
-        trial = Trial(number, settings, end, pruning.metric, tuple(pruning.values), trained, seconds)
-        self._journal.tell(asked, trial)
-        return trial
+        shown = tracker(f"trial {number}, of {self._plan.trials}")
+        return _Asked(number, asked, settings, with_settings(self._base, settings), PruningTracker(asked), shown)
 
-    def _train(self, settings: Mapping[str, Any], tracker: Tracker) -> TrainedRun:
-        recipe = with_settings(self._base, settings)
-        backbone = self._bench.backbone(recipe)
-        prepared = replace(self._bench.prepare(recipe, backbone), test=None)
-        return train_prepared(
-            backbone, recipe.method, prepared, recipe.training, tracker=tracker, recipe=recipe.to_dict()
-        )
+    def _try(self, trials: Sequence[_Asked]) -> list[Trial]:
+        """What comes of trials that were asked for together: noted when all are over, so that a search that is stopped
+        proposes the same again."""
+        ends: dict[int, tuple[End, TrainedRun | Exception, float]] = {}
+        try:
+            for company in grouped(trials, lambda one: pass_of(one.recipe.training)):
+                began = time.monotonic()
+                trained = self._train(company)
+                seconds = round(time.monotonic() - began, 3)
+                ends |= {one.number: (_end(one, run), run, seconds) for one, run in zip(company, trained, strict=True)}
+        finally:
+            for one in trials:
+                one.shown.close()
+        over = []
+        for one in trials:
+            end, run, seconds = ends[one.number]
+            parameters = run.manifest().parameters.trained if isinstance(run, TrainedRun) else None
+            pruning = one.pruning
+            trial = Trial(one.number, one.settings, end, pruning.metric, tuple(pruning.values), parameters, seconds)
+            self._journal.tell(one.asked, trial)
+            over.append(trial)
+        return over
+
+    def _train(self, trials: Sequence[_Asked]) -> list[TrainedRun | Exception]:
+        """Train trials that can share a pass, side by side."""
+        backbone = self._bench.backbone(trials[0].recipe)
+        return train_side_by_side(backbone, [self._planned(one, backbone) for one in trials])
+
+    def _planned(self, trial: _Asked, backbone: Backbone) -> Planned:
+        recipe, everyone = trial.recipe, Trackers(trial.shown, trial.pruning)
+        try:
+            prepared = replace(self._bench.prepare(recipe, backbone), test=None)
+        except ForewordError as error:
+            raise _failed(trial, error) from error
+        return Planned(recipe.method, prepared, recipe.training, tracker=everyone, recipe=recipe.to_dict())
 
     def _identity(self, digest: str) -> dict[str, Any]:
         space = {one.name: repr(one.values) for one in self.space}
         said = {"space": space, "seed": self._plan.seed, "pruner": self._plan.pruner}
         whole = sha256(json.dumps([digest, said], sort_keys=True).encode()).hexdigest()
         return {"format": "foreword-search", "name": self._recipe.name, "digest": whole, **said}
+
+
+def _end(trial: _Asked, run: TrainedRun | Exception) -> End:
+    """How a trial ended.
+
+    Raises:
+        ForewordError: it could not be run.
+    """
+    match run:
+        case optuna.TrialPruned():
+            return "pruned"
+        case Diverged():
+            return "diverged"
+        case ForewordError():
+            raise _failed(trial, run) from run
+        case Exception():
+            raise run
+    return "finished"
+
+
+def _failed(trial: _Asked, error: ForewordError) -> ForewordError:
+    return ForewordError(f"trial {trial.number} ({in_words(trial.settings)}): {error}")
 
 
 def _open_folder(output: Path, identity: Mapping[str, Any]) -> None:
