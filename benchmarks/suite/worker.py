@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 PACKAGES = ("torch", "transformers", "foreword", "peft", "adapters")
 
@@ -40,8 +41,14 @@ class Turns:
     def __init__(self, connection: Connection, device: str) -> None:
         self._connection, self._cuda, self._start = connection, device.startswith("cuda"), 0
 
-    def loaded(self) -> None:
-        """The pretrained model is in memory, and nothing else: what comes now counts."""
+    def loaded(self, model: nn.Module) -> None:
+        """The pretrained model is in memory, and nothing else: what comes now counts.
+
+        Args:
+            model: every weight of which is read once, since files are brought into memory only as they are read.
+        """
+        for weight in model.parameters():
+            weight.detach().sum()
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         else:

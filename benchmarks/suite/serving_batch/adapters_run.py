@@ -20,7 +20,7 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
         turns: asked before every pass.
     """
     model = AutoAdapterModel.from_pretrained(job["folder"]).eval()
-    turns.loaded()
+    turns.loaded(model)
     ids = torch.tensor(job["rows"])
     if job["length"]:
         names = [f"task-{number}" for number in range(job["tasks"])]

@@ -36,13 +36,14 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
         turns: asked before every step.
     """
     options = job["options"]
+    train, method, task = fw.train, fw.PTuningV2(**options["method"]), fw.Classification()  # imported before all counts
     backbone = fw.load_backbone(job["name"], device=job["device"])
-    turns.loaded()
+    turns.loaded(backbone.model)
     data = [{"text": text, "label": str(number % 2)} for number, text in enumerate(job["texts"])]
-    fw.train(
+    train(
         backbone,
-        fw.PTuningV2(**options["method"]),
-        fw.Classification(),
+        method,
+        task,
         train=data,
         dev=data[:2],
         progress=False,

@@ -25,7 +25,7 @@ def classifier(job: Mapping[str, Any], turns: Turns, **config: float) -> nn.Modu
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(job["folder"], num_labels=2, **config)
     model = model.to(job["device"])
-    turns.loaded()
+    turns.loaded(model)
     return model
 
 

@@ -60,7 +60,7 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
     """
     options = job["options"]
     backbone = fw.load_backbone(job["name"], device=job["device"])
-    turns.loaded()
+    turns.loaded(backbone.model)
     data = [{"text": text, "label": str(number % 2)} for number, text in enumerate(job["texts"])]
     method = fw.PTuningV2(**options["method"])
     settings = fw.TrainingSettings(
