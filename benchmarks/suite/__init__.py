@@ -3,6 +3,7 @@
 groups.py        every group by its name, and what it must reach
 training/        a step of training, and its memory: contenders in one table, one file per way to train
 serving_batch/   rows of many tasks in one batch
+trials/          ways to be faster that are tried, beside what there is
 startup.py       from the command line to the first answer
 elsewhere.py     measurements that are programs of their own
 

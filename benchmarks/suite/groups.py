@@ -12,6 +12,7 @@ from suite.serving_batch.measure import SETTINGS, serving_batch
 from suite.startup import startup
 from suite.targets import Target
 from suite.training.measure import memory, side_by_side, training
+from suite.trials.measure import trials
 
 Settings = dict[str, dict[str, Any]]
 FINE_TUNING, PEFT, FULL = "fine-tuning, no dropout", "PEFT prefix p=20", "Foreword p=20"
@@ -75,4 +76,5 @@ GROUPS: Mapping[str, Group] = {
             Target("Foreword, predict one line", "transformers, one forward", "seconds", "at most", 1.5),
         ),
     ),
+    "trials": Group(trials),
 }

@@ -57,13 +57,16 @@ def table(result: Mapping[str, Any], targets: tuple[Target, ...]) -> str:
         lines += [_line(target.judged(result["settings"])) for target in targets]
         lines.append("")
     for setting, contenders in result["settings"].items():
-        lines += [f"## {setting}", "", "| contender | median | min | max | samples |", "|---|---|---|---|---|"]
+        columns = list(dict.fromkeys(figure for found in contenders.values() for figure in found.get("figures", {})))
+        head = ["contender", "median", "min", "max", "samples", *columns]
+        lines += [f"## {setting}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, found in contenders.items():
             if "samples" in found:
                 cells = [_shown(found[which], found["unit"]) for which in ("median", "min", "max")]
-                lines.append(f"| {name} | {' | '.join(cells)} | {len(found['samples'])} |")
+                figures = [f"{found['figures'][column]:.2g}" for column in columns]
+                lines.append(f"| {' | '.join([name, *cells, str(len(found['samples'])), *figures])} |")
             else:
-                lines.append(f"| {name} | {found['unavailable']} | | | |")
+                lines.append(f"| {name} | {found['unavailable']}{' |' * (len(head) - 1)}")
         lines.append("")
     return "\n".join(lines)
 

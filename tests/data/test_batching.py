@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreword.data.batching import IGNORED, Encoded, bucketed_batches, collate, padding_ratio, sorted_batches
+from foreword.data.batching import (
+    IGNORED,
+    SIMILAR,
+    Encoded,
+    bucketed_batches,
+    collate,
+    padding_ratio,
+    sorted_batches,
+    token_batches,
+)
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 SIZES = {"batch_size": st.integers(1, 40), "pool": st.integers(1, 8), "seed": st.integers(0, 9)}
@@ -181,3 +191,74 @@ def test_sorted_batches_of_items_with_several_rows_keep_both_limits(items, batch
     for batch, following in pairwise(batches):  # none is smaller than it must be
         taken = sum(rows[i] for i in batch) + rows[following[0]]
         assert taken > batch_size or taken * lengths[following[0]] > most_tokens
+
+
+class TestBatchesByTokens:
+    @given(lengths=LENGTHS, most=st.integers(1, 400), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+    def test_every_row_once_in_batches_that_fit_and_equally_many_in_every_epoch(self, lengths, most, seed, epoch):
+        batches = token_batches(lengths, most, seed=seed, epoch=epoch)
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+        assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= most for batch in batches)
+        other = token_batches(lengths, most, seed=seed + 1, epoch=epoch + 1)
+        assert sorted(map(len, other)) == sorted(map(len, batches))
+        assert token_batches(lengths, most, seed=seed, epoch=epoch) == batches
+
+    @given(lengths=LENGTHS, most=st.integers(1, 400))
+    def test_batches_are_as_large_as_what_they_hold_allows(self, lengths, most):
+        """But for one, another row would not fit, were all as long as the longest that they were mixed with."""
+        batches = token_batches(lengths, most, seed=1, epoch=0)
+        small = [batch for batch in batches if (len(batch) + 1) * max(lengths[i] for i in batch) <= SIMILAR * most]
+        assert len(small) <= 1
+
+    @given(least=st.integers(20, 40), span=st.integers(1, 60), most=st.integers(100, 500), seed=st.integers(0, 9))
+    def test_where_rows_of_every_length_are_many_those_of_a_batch_are_similar(self, least, span, most, seed):
+        lengths = [length for length in range(least, least + span) for _ in range(most // least + 1)]
+        random.Random(seed).shuffle(lengths)
+        for batch in token_batches(lengths, most, seed=seed, epoch=0):
+            assert min(lengths[i] for i in batch) >= SIMILAR * max(lengths[i] for i in batch)
+
+    def test_by_hand(self):
+        """Of 40 positions: one row of 30; two of 20 down to 18; four of 10, of which there are three."""
+        lengths = [10, 19, 30, 20, 10, 20, 10, 18]
+        for epoch in range(5):
+            batches = token_batches(lengths, 40, seed=0, epoch=epoch)
+            assert sorted(sorted(lengths[i] for i in batch) for batch in batches)[0] == [10, 10, 10]
+            assert sorted(map(len, batches)) == [1, 2, 2, 3]
+            assert [2] in batches
+
+    def test_a_row_that_is_too_long_stands_alone(self):
+        batches = token_batches([50, 3, 3, 60, 3], 9, seed=2, epoch=0)
+        assert sorted(map(sorted, batches)) == [[0], [1, 2, 4], [3]]
+
+    def test_rows_of_a_class_meet_others_in_every_epoch(self):
+        lengths = [100 - i % 8 for i in range(160)]
+        mates = [Counter(), Counter()]
+        for epoch, met in enumerate(mates):
+            for batch in token_batches(lengths, 400, seed=0, epoch=epoch):
+                met.update((i, j) for i in batch for j in batch if i != j)
+        assert len(mates[0] & mates[1]) < 0.1 * len(mates[0])
+
+    @given(
+        sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=60),
+        most=st.integers(1, 300),
+        seed=st.integers(0, 9),
+    )
+    def test_groups_stay_whole_and_count_with_all_their_rows(self, sizes, most, seed):
+        lengths, groups = [], []
+        for rows, longest in sizes:
+            groups.append(range(len(lengths), len(lengths) + rows))
+            lengths += [max(1, longest - row) for row in range(rows)]
+        batches = token_batches(lengths, most, seed=seed, epoch=0, groups=groups)
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+        starts = {group[0]: group for group in groups}
+        for batch in batches:
+            held, left = [], list(batch)
+            while left:
+                held.append(starts[left[0]])
+                assert left[: len(held[-1])] == list(held[-1])
+                left = left[len(held[-1]) :]
+            assert len(held) == 1 or len(batch) * max(lengths[i] for i in batch) <= most
+        assert len(token_batches(lengths, most, seed=seed, epoch=1, groups=groups)) == len(batches)
+
+    def test_nothing_in_nothing_out(self):
+        assert token_batches([], 5, seed=0, epoch=0) == []

@@ -26,6 +26,7 @@ RUNS = {
     "plain": {},
     "dropout": {"backbone_dropout": 0.2, "attention_dropout": 0.1},
     "accumulation": {"accumulation_steps": 2, "rows": 23},
+    "tokens": {"batch_tokens": 40, "accumulation_steps": 2},
     "evaluate-every-steps": {"evaluate_every_steps": 5},
     "cosine": {"schedule": "cosine", "warmup_ratio": 0.3, "weight_decay": 0.1},
     "bf16": {"precision": "bf16"},

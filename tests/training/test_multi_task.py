@@ -14,7 +14,7 @@ import torch
 
 import foreword as fw
 from foreword.artifacts.format import load_artifact
-from foreword.data.batching import bucketed_batches, collate
+from foreword.data.batching import bucketed_batches, collate, token_batches
 from foreword.errors import CheckpointError, MethodError
 from foreword.inference.encoding import EncodedSet
 from foreword.methods import fold
@@ -36,6 +36,7 @@ RUNS = {
     "plain": {},
     "equal": {"mixing": Mixing(temperature=math.inf)},
     "cap": {"mixing": Mixing(cap=8), "accumulation_steps": 2, "batch_size": 2},
+    "tokens": {"mixing": Mixing(cap=8, temperature=2), "accumulation_steps": 2, "batch_tokens": 40},
     "dropout": {"backbone_dropout": 0.2, "attention_dropout": 0.1, "precision": "bf16"},
     "mlp": {"method": fw.PTuningV2(prompt_length=3, reparameterization="mlp", mlp_hidden=8)},
     "evaluate-every-steps": {"evaluate_every_steps": 3, "weight_decay": 0.1},
@@ -138,9 +139,10 @@ class TestStream:
             assert Counter(step.lane.name for step in stream.epoch(epoch)) == expected
         assert stream.steps_per_epoch == sum(expected.values())
 
+    @pytest.mark.parametrize("batches", [{"batch_size": 4}, {"batch_tokens": 17}])
     @pytest.mark.parametrize("mixing", [Mixing(temperature=math.inf), Mixing(cap=20), Mixing(temperature=3, cap=60)])
-    def test_no_row_waits_longer_than_a_pass(self, mixing):
-        stream = self.stream({"a": 90, "b": 26}, mixing)
+    def test_no_row_waits_longer_than_a_pass(self, mixing, batches):
+        stream = self.stream({"a": 90, "b": 26}, mixing, **batches)
         seen = Counter()
         for epoch in range(9):
             for step in stream.epoch(epoch):
@@ -148,6 +150,35 @@ class TestStream:
             for name, size in (("a", 90), ("b", 26)):
                 counts = [seen[name, i] for i in range(size)]
                 assert max(counts) - min(counts) <= 1
+
+    @pytest.mark.parametrize("parts", [1, 3])
+    def test_by_tokens_an_epoch_is_a_pass_too(self, parts):
+        stream = self.stream({"a": 50}, batch_tokens=15, accumulation_steps=parts)
+        lengths = [number % 7 + 1 for number in range(50)]
+        batches = len(token_batches(lengths, 15, seed=11, epoch=0))
+        for epoch in range(4):
+            steps = stream.epoch(epoch)
+            assert len(steps) == stream.steps_per_epoch == math.ceil(batches / parts)
+            expected = token_batches(lengths, 15, seed=11, epoch=epoch)
+            assert [batch for step in steps for batch in step.parts] == expected
+            assert [len(step.parts) for step in steps[:-1]] == [parts] * (len(steps) - 1)
+
+    @pytest.mark.parametrize(
+        ("mixing", "expected"),
+        [
+            (Mixing(), {"a": 15, "b": 5}),
+            (Mixing(cap=35), {"a": 7, "b": 5}),  # the first counts as half of it
+            (Mixing(cap=1), {"a": 1, "b": 1}),
+        ],
+    )
+    def test_by_tokens_a_task_has_its_turn_by_the_steps_of_its_pass(self, mixing, expected):
+        """Counted by hand: 21 positions, ten rows (or three) of 7, 6, 5, 4, 3, 2 and 1 tokens.
+
+        Ten: 777 777 777 766 666 666 665 5555 5555 5444 44444 44333 3333333, ten 2, ten 1.
+        Three: 777 666 5554 44333 222111.
+        """
+        stream = self.stream({"a": 70, "b": 21}, mixing, batch_tokens=21)
+        assert Counter(step.lane.name for step in stream.epoch(0)) == expected
 
     def test_examples_that_stand_together_stay_so(self):
         lanes = [lane_of("a", 30, together=True), lane_of("b", 12)]

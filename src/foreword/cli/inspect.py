@@ -132,5 +132,6 @@ def _training_rows(manifest: Manifest) -> list[tuple[str, str]]:
 def _settings_rows(manifest: Manifest) -> list[tuple[str, str]]:
     """The settings of the recipe that matter most."""
     settings = manifest.recipe.get("training", {})
-    names = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "precision")
+    size = "batch_size" if settings.get("batch_tokens") is None else "batch_tokens"
+    names = ("epochs", size, "learning_rate", "head_learning_rate", "precision")
     return [(name, str(settings[name])) for name in names if settings.get(name) is not None]

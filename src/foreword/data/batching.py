@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 IGNORED = -100
 """Target value that no loss counts."""
+SIMILAR = 0.9
+"""Least length of a row over that of the longest which it shares batches with, where there are enough such rows."""
 WRITTEN = "written"
 """Name of the targets that are the token ids of a text to be written, the one that closes it among them."""
 
@@ -174,6 +177,57 @@ def bucketed_batches(
         batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     generator.shuffle(batches)
     return batches
+
+
+def token_batches(
+    lengths: Sequence[int],
+    most_tokens: int,
+    *,
+    seed: int,
+    epoch: int,
+    groups: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """Shuffled batches of as many rows as fit, whose lengths are similar.
+
+    Rows are sorted by length and cut into classes (`_classes`). In every epoch the rows of a class are shuffled and cut
+    into batches, and all batches shuffled. Their number follows from the lengths alone, so epochs are alike.
+
+    Args:
+        lengths: tokens per row.
+        most_tokens: most positions per batch, padding included. What is larger by itself is a batch.
+        seed, epoch: of the run.
+        groups: rows that must stand in one batch, next to each other and in this order; each row alone if None. A
+            batch has groups of equally many rows.
+    """
+    units: Sequence[Sequence[int]] = [(i,) for i in range(len(lengths))] if groups is None else groups
+    longest = [max(lengths[i] for i in unit) for unit in units]
+    generator = random.Random(f"{seed}/{epoch}")
+    batches: list[list[int]] = []
+    for rows in sorted({len(unit) for unit in units}):
+        order = [number for number, unit in enumerate(units) if len(unit) == rows]
+        generator.shuffle(order)  # decides among equal lengths which class they are of
+        order.sort(key=lambda number: -longest[number])
+        for part, size in _classes([longest[number] for number in order], most_tokens // rows):
+            members = order[part]
+            generator.shuffle(members)
+            batches += [members[i : i + size] for i in range(0, len(members), size)]
+    generator.shuffle(batches)
+    return [[i for number in batch for i in units[number]] for batch in batches]
+
+
+def _classes(lengths: Sequence[int], most_tokens: int) -> Iterator[tuple[slice, int]]:
+    """Cut lengths, the longest first, into classes: whole batches of rows that are `SIMILAR`, one batch at least.
+
+    Yields:
+        Where a class stands, and how many of its rows make a batch; only the very last batch may be smaller.
+    """
+    start = 0
+    while start < len(lengths):
+        size = max(1, most_tokens // lengths[start])
+        similar = bisect_right(lengths, -SIMILAR * lengths[start], lo=start, key=lambda length: -length) - start
+        end = start + max(similar - similar % size, size)
+        yield slice(start, end), size
+        start = end
 
 
 def sorted_batches(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from foreword.data.batching import bucketed_batches
+from foreword.data.batching import bucketed_batches, token_batches
 from foreword.inference.encoding import EncodedSet
 from foreword.model import PromptedModel
 from foreword.tasks import Task
@@ -39,11 +39,15 @@ class Lane:
         return len(self.train.rows_of if self.task.together else self.train.rows)
 
     def batches(self, settings: TrainingSettings, number: int) -> list[list[int]]:
-        """The rows of every batch of one pass over the training data, passes counted from 0."""
-        groups = self.train.rows_of if self.task.together else None
-        return bucketed_batches(
-            self.train.lengths, settings.batch_size, seed=settings.seed, epoch=number, groups=groups
-        )
+        """The rows of every batch of one pass over the training data, passes counted from 0; equally many in each."""
+        lengths, groups = self.train.lengths, self.train.rows_of if self.task.together else None
+        if settings.batch_tokens is not None:
+            return token_batches(lengths, settings.batch_tokens, seed=settings.seed, epoch=number, groups=groups)
+        return bucketed_batches(lengths, settings.batch_size, seed=settings.seed, epoch=number, groups=groups)
+
+    def steps(self, settings: TrainingSettings) -> int:
+        """Optimizer steps of one pass."""
+        return math.ceil(len(self.batches(settings, 0)) / settings.accumulation_steps)
 
 
 class Step(NamedTuple):
@@ -62,14 +66,17 @@ class Stream:
 
     Args:
         lanes: one per task.
-        settings: batch size, accumulation and seed.
+        settings: size of batches, accumulation and seed.
         mixing: how tasks share the steps.
     """
 
     def __init__(self, lanes: Sequence[Lane], settings: TrainingSettings, mixing: Mixing) -> None:
         self._lanes, self._settings = lanes, settings
-        rows = settings.batch_size * settings.accumulation_steps
-        sizes = [math.ceil(min(lane.units, mixing.cap or lane.units) / rows) for lane in lanes]
+        self._passes = [lane.steps(settings) for lane in lanes]
+        counted = [min(lane.units, mixing.cap or lane.units) for lane in lanes]
+        sizes = [
+            max(1, steps * rows // lane.units) for lane, steps, rows in zip(lanes, self._passes, counted, strict=True)
+        ]
         self.shares = shares(sizes, mixing.temperature)
 
     @property
@@ -82,14 +89,14 @@ class Stream:
         order = [place for place, share in enumerate(self.shares) for _ in range(share)]
         random.Random(f"{self._settings.seed}/{number}/mixing").shuffle(order)
         waiting = [
-            self._steps(lane, number * share, share) for lane, share in zip(self._lanes, self.shares, strict=True)
+            self._steps(lane, per_pass, number * share, share)
+            for lane, per_pass, share in zip(self._lanes, self._passes, self.shares, strict=True)
         ]
         return [next(waiting[place]) for place in order]
 
-    def _steps(self, lane: Lane, first: int, count: int) -> Iterator[Step]:
+    def _steps(self, lane: Lane, per_pass: int, first: int, count: int) -> Iterator[Step]:
         """Steps ``first`` and on of one task, pass after pass."""
         parts = self._settings.accumulation_steps
-        per_pass = math.ceil(lane.units / (self._settings.batch_size * parts))
         number, skipped = divmod(first, per_pass)
         while count > 0:
             batches = lane.batches(self._settings, number)

@@ -36,6 +36,9 @@ class TrainingSettings(BaseModel):
     """Passes over the training data."""
     batch_size: PositiveInt = 16
     """Rows per step (per accumulation part, if accumulated)."""
+    batch_tokens: PositiveInt | None = None
+    """Instead of batch_size rows: as many rows of similar length as fit into so many positions, padding included. A row
+    longer than that is a batch by itself. Prompts, and texts to be written, are not counted."""
     accumulation_steps: PositiveInt = 1
     """Parts whose gradients are added up before one step of the optimizer."""
     max_length: PositiveInt | None = None
