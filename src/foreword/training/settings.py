@@ -35,7 +35,7 @@ class TrainingSettings(BaseModel):
     epochs: PositiveInt = 20
     """Passes over the training data."""
     batch_size: PositiveInt = 16
-    """Rows per step (per accumulation part, if accumulated)."""
+    """Rows per step (per accumulation part, if accumulated), of all processes together where several train a run."""
     accumulation_steps: PositiveInt = 1
     """Parts whose gradients are added up before one step of the optimizer."""
     max_length: PositiveInt | None = None
