@@ -70,7 +70,7 @@ def train(
             raise
         typer.echo(f"{str(stop) or 'stopped'}\nGo on with: {resume_command(recipe, overrides, folder)}", err=True)
         raise typer.Exit(130) from stop
-    processes.part()
+    processes.leave()
 
 
 def resume_command(recipe: str, overrides: list[str], folder: Path) -> str:

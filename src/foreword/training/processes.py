@@ -91,7 +91,7 @@ class Processes:
         """What all processes have found for their shares, in the order of the units."""
         if self.count == 1:
             return list(found)
-        parts: list[Sequence[T]] = self._from_all(found)
+        parts = self._from_all(found)
         return [parts[number % self.count][number // self.count] for number in range(sum(map(len, parts)))]
 
     def total(self, number: float) -> float:
@@ -144,8 +144,8 @@ class Processes:
         if self.count > 1:
             torch.manual_seed(random.Random(f"{seed}/{step}/{self.rank}").getrandbits(63))
 
-    def part(self) -> None:
-        """Take leave of the others, when all is done."""
+    def leave(self) -> None:
+        """Say good-bye to the others, when all is done."""
         if self.count > 1:
             distributed.destroy_process_group()
 
@@ -210,16 +210,15 @@ class Processes:
             ForewordError: they are not; in the main process.
             Followed: the same, in all others.
         """
-        others = (
-            [rank for rank, found in enumerate(self._from_all(digest)) if found != digest] if self.count > 1 else []
-        )
-        if others and self.main:
-            raise ForewordError(
-                f"process {others[0]} has another recipe, other data or another backbone than process 0. Every machine "
-                "must be given the same command, files and versions"
-            )
-        if others:
-            raise Followed
+        if self.count == 1:
+            return
+        for rank, found in enumerate(self._from_all(digest)):
+            if found != digest:
+                error = ForewordError(
+                    f"process {rank} has another recipe, other data or another backbone than process 0. Every machine "
+                    "must be given the same command, files and versions"
+                )
+                raise error if self.main else Followed
 
     def _reduced(self, number: float, how: distributed.ReduceOp.RedOpType) -> float:
         everyone = torch.tensor(float(number), device=self.device)
