@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,6 +32,7 @@ from foreword.tasks import (
 )
 from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
+from foreword.training.processes import Processes
 from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
 
@@ -121,6 +124,16 @@ class Recorder:
         return [values for found, _, values in self.events if found == kind]
 
 
+def interrupt_at(*steps: int, number: int = signal.SIGINT) -> Recorder:
+    """A tracker that sends this process a signal when a step is done."""
+
+    def callback(kind: str, step: int) -> None:
+        if kind == "step" and step in steps:
+            os.kill(os.getpid(), number)
+
+    return Recorder(callback)
+
+
 class TinyTrainer(Trainer):
     """A trainer of one task, with short names for what it has."""
 
@@ -158,6 +171,7 @@ def tiny_trainer(
     tracker: Recorder | None = None,
     checkpoint: Any = None,
     recipe: str = "tiny",
+    processes: Processes | None = None,
     **settings: Any,
 ) -> TinyTrainer:
     """A fresh, seeded model with its trainer; ``settings`` are those of `TrainingSettings`."""
@@ -168,4 +182,11 @@ def tiny_trainer(
     head = task.build_head(backbone.hidden_size, backbone)
     model = PromptedModel(backbone, method or PTuningV2(prompt_length=4), head)
     lane = Lane(task.name, model, task, tiny_data(task, backbone, rows), tiny_data(task, backbone, 8))
-    return TinyTrainer([lane], chosen, tracker=tracker or Recorder(), checkpoint=checkpoint, recipe=recipe)
+    return TinyTrainer(
+        [lane],
+        chosen,
+        tracker=tracker or Recorder(),
+        checkpoint=checkpoint,
+        recipe=recipe,
+        processes=processes,
+    )

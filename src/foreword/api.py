@@ -13,8 +13,9 @@ from foreword.errors import ForewordError
 from foreword.methods import Method
 from foreword.tasks import Task
 from foreword.training.mixing import Mixing
+from foreword.training.processes import launched
 from foreword.training.progress import progress_tracker
-from foreword.training.run import TrainedRun, check_sharing, prepare, train_prepared, train_several
+from foreword.training.run import Prepared, TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import Tracker, Trackers
@@ -35,6 +36,8 @@ def train(
 ) -> TrainedRun:
     """Train a prompt and a head for one task; the best weights seen on dev are kept.
 
+    In a program that `accelerate launch` starts several times, the processes train it together.
+
     Args:
         backbone: from `load_backbone`; left as it is by every method but fine-tuning.
         method: such as ``PTuningV2(prompt_length=20)``.
@@ -47,10 +50,11 @@ def train(
     Raises:
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
     """
-    settings = _settings(training)
-    prepared = prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
-    with _listening(progress, tracker) as everyone:
-        return train_prepared(backbone, method, prepared, settings, tracker=everyone)
+    settings, processes = _settings(training), launched()
+    sources, reserved = (Source.of(train), Source.of(dev)), method.positions_taken
+    prepared = processes.agreed(lambda: prepare(task, *sources, backbone, settings, reserved=reserved))
+    with _listening(progress and processes.main, tracker if processes.main else None) as everyone:
+        return train_prepared(backbone, method, prepared, settings, tracker=everyone, processes=processes)
 
 
 def train_seeds(
@@ -122,14 +126,18 @@ def train_together(
     Raises:
         DataError, MethodError, pydantic.ValidationError: saying what is wrong, and where.
     """
-    settings = _settings(training)
+    settings, processes = _settings(training), launched()
     check_sharing(method, settings, len(tasks))
-    prepared = {
-        name: prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
-        for name, (task, train, dev) in tasks.items()
-    }
-    with _listening(progress, tracker) as everyone:
-        return train_several(backbone, method, prepared, settings, mixing=mixing, tracker=everyone)
+
+    def ready() -> dict[str, Prepared]:
+        return {
+            name: prepare(task, Source.of(train), Source.of(dev), backbone, settings, reserved=method.positions_taken)
+            for name, (task, train, dev) in tasks.items()
+        }
+
+    prepared = processes.agreed(ready)
+    with _listening(progress and processes.main, tracker if processes.main else None) as everyone:
+        return train_several(backbone, method, prepared, settings, mixing=mixing, tracker=everyone, processes=processes)
 
 
 def _settings(training: Mapping[str, Any]) -> TrainingSettings:

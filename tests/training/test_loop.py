@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 from typing import ClassVar
 
@@ -19,7 +18,7 @@ from foreword.training import checkpoint as checkpoints
 from foreword.training.loop import Interrupted
 from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
-from tiny_runs import TASKS, Recorder, tiny_trainer
+from tiny_runs import TASKS, Recorder, interrupt_at, tiny_trainer
 
 NO_DROPOUT = PTuningV2(prompt_length=4, dropout=0)
 RUNS = {
@@ -36,16 +35,6 @@ RUNS = {
     "ner": {"task": "ner"},
     "qa": {"task": "qa"},
 }
-
-
-def interrupt_at(*steps, number=signal.SIGINT):
-    """A tracker that sends this process a signal when a step is done."""
-
-    def callback(kind, step):
-        if kind == "step" and step in steps:
-            os.kill(os.getpid(), number)
-
-    return Recorder(callback)
 
 
 def finished(trainer):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 from collections import Counter
 from itertools import pairwise
 from types import SimpleNamespace
@@ -28,7 +26,7 @@ from foreword.training.settings import TrainingSettings
 from tiny import tiny_backbone
 from tiny_artifacts import METHODS, records
 from tiny_artifacts import TASKS as ARTIFACT_TASKS
-from tiny_runs import TASKS, Recorder, tiny_data
+from tiny_runs import TASKS, Recorder, interrupt_at, tiny_data
 
 ROWS = {"classification": 24, "ner": 9, "qa": 5}
 DIRECT = fw.PTuningV2(prompt_length=4, dropout=0)
@@ -58,12 +56,6 @@ def multi_trainer(*, method=DIRECT, rows=None, mixing=None, tracker=None, checkp
         lanes.append(Lane(name, model, TASKS[name], *data))
     listener = tracker or Recorder()
     return Trainer(lanes, chosen, mixing=mixing, tracker=listener, checkpoint=checkpoint, recipe="tiny")
-
-
-def interrupt_at(*steps) -> Recorder:
-    return Recorder(
-        lambda kind, step: os.kill(os.getpid(), signal.SIGINT) if kind == "step" and step in steps else None
-    )
 
 
 def finished(trainer):

@@ -5,6 +5,7 @@ from foreword.backbones.families import FAMILIES, Family
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
+from foreword.backbones.sharding import check_shardable, shard_layers
 from foreword.backbones.trunk import TrunkCache, TrunkCaches
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "Family",
     "TrunkCache",
     "TrunkCaches",
+    "check_shardable",
     "continuation_logits",
     "generate",
     "load_backbone",
     "load_pooler",
     "plan_backbone",
+    "shard_layers",
 ]

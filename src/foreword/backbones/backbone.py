@@ -52,6 +52,7 @@ class Backbone(Speaker):
             encoder-decoder the encoder.
         tuned: names of the weights that were ever given free, so that they may differ from those published.
         generation: how often that was done; whoever relies on the weights may see that they were changed since.
+        sharded: whether its layers are shared out among processes, which then run it together.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Backbone(Speaker):
         self._recomputes = False
         self.tuned: frozenset[str] = frozenset()
         self.generation = 0
+        self.sharded = False
         self.regularize()
         self.freeze()
         if quantization == "int8":

@@ -36,6 +36,9 @@ from foreword.errors import ForewordError
 
 TRACEBACK = "FOREWORD_TRACEBACK"
 
+TOLD_BY_MAIN = ("training.interrupted", "training.diverged", "training.followed")
+"""Codes of what happens to all processes of a run at once."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -110,8 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ForewordError as error:
-        stopped = error.code == "training.interrupted"
-        return _fail(f"error: {error}", 130 if stopped else 2, chosen["traceback"])
+        code = 130 if error.code == "training.interrupted" else 2
+        if error.code in TOLD_BY_MAIN and _rank():
+            return code
+        return _fail(f"error: {error}", code, chosen["traceback"])
     except Exception as error:  # whatever it is, it gets a message and not a page of code
         report = f"{type(error).__name__}: {error}".rstrip(": ")
         hint = "" if chosen["traceback"] else "\nRun it again as `foreword --traceback ...` to see where it came from."
@@ -131,8 +136,15 @@ def _run(arguments: Sequence[str] | None, chosen: dict[str, bool]) -> int:
 
 
 def _fail(message: str, code: int, show_traceback: bool) -> int:
-    """Report the exception in hand."""
+    """Report the exception in hand, with the number of the process where there are several."""
     if show_traceback:
         traceback.print_exc()
-    typer.echo(message, err=True)
+    rank = _rank()
+    typer.echo(f"process {rank}: {message}" if rank else message, err=True)
     return code
+
+
+def _rank() -> int:
+    """Which process of a run this is (`foreword.training.processes`); 0 is the main one, or the only one."""
+    rank = os.environ.get("RANK", "")
+    return int(rank) if rank.isdigit() else 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "foreword train recipe.toml --set training.epochs=3 --set method.prompt_length=8 --output runs/short",
     "foreword train recipe.toml --resume",
     "foreword train ner-multi-task",
+    "accelerate launch --multi_gpu --num_processes 4 -m foreword train recipe.toml",
 )
 
 
@@ -39,27 +40,37 @@ def train(
     Recipe, data and backbone are checked before anything is written; the best weights seen on dev are kept.
 
     Ctrl-C saves the run, and --resume takes it up again, to the same bits.
+
+    Behind `accelerate launch` or `torchrun` several processes train it together, to the same result.
     """
     from foreword.recipes import MultiTaskRecipe, load_any_recipe, run_multi_task_recipe, run_recipe
     from foreword.recipes.run import ARTIFACT, ARTIFACTS, MARKER
     from foreword.training.loop import Interrupted
+    from foreword.training.processes import launched, left_alone
     from foreword.training.progress import progress_tracker
 
     overrides = [*(changes or ()), *(["training.tensorboard=true"] if tensorboard else ())]
-    checked = load_any_recipe(recipe, overrides)
+    processes = launched()
+    if note := left_alone():
+        warn(note)
+    checked = processes.agreed(lambda: load_any_recipe(recipe, overrides))
     folder = output or Path("runs") / checked.name
+    how: dict[str, Any] = {"resume": resume, "tracker": progress_tracker(), "processes": processes}
     try:
         if isinstance(checked, MultiTaskRecipe):
-            runs = run_multi_task_recipe(checked, folder, resume=resume, tracker=progress_tracker())
-            _report_together(runs, folder / ARTIFACTS)
+            runs = run_multi_task_recipe(checked, folder, **how)
+            if processes.main:
+                _report_together(runs, folder / ARTIFACTS)
         else:
-            run = run_recipe(checked, folder, resume=resume, tracker=progress_tracker())
-            _report(run, folder / ARTIFACT)
+            run = run_recipe(checked, folder, **how)
+            if processes.main:
+                _report(run, folder / ARTIFACT)
     except (Interrupted, KeyboardInterrupt) as stop:
-        if not (folder / MARKER).is_file():
+        if not processes.main or not (folder / MARKER).is_file():
             raise
         typer.echo(f"{str(stop) or 'stopped'}\nGo on with: {resume_command(recipe, overrides, folder)}", err=True)
         raise typer.Exit(130) from stop
+    processes.leave()
 
 
 def resume_command(recipe: str, overrides: list[str], folder: Path) -> str:

@@ -37,6 +37,16 @@ class EncodedSet:
         """Tokens per row."""
         return [len(row) for row in self.rows]
 
+    def only(self, numbers: Sequence[int]) -> EncodedSet:
+        """Some of the examples with their rows, in the order given; the notes are those of all."""
+        rows: list[Encoded] = []
+        rows_of: list[range] = []
+        for number in numbers:
+            own = self.rows_of[number]
+            rows_of.append(range(len(rows), len(rows) + len(own)))
+            rows.extend(self.rows[i] for i in own)
+        return EncodedSet([self.examples[number] for number in numbers], rows, rows_of, self.notes)
+
 
 def encode_examples(
     task: Task[Any, Any],

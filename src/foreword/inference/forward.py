@@ -24,7 +24,12 @@ def most_tokens(device: torch.device) -> int:
 
 
 def row_logits(
-    model: PromptedModel, rows: Sequence[Encoded], *, batch_size: int = 32, bf16: bool = False
+    model: PromptedModel,
+    rows: Sequence[Encoded],
+    *,
+    batch_size: int = 32,
+    bf16: bool = False,
+    passes: Callable[[int], int] | None = None,
 ) -> list[Tensor]:
     """Logits of every row, alone or in whatever batch: ``(C,)`` or ``(T, C)``, float32 on the CPU.
 
@@ -36,6 +41,8 @@ def row_logits(
         rows: in any order; they are batched by length. All have targets where the answers are written.
         batch_size: most rows per forward pass; long ones are fewer (`most_tokens`).
         bf16: whether to compute in bfloat16.
+        passes: told how many forward passes the rows need, says how many to take, for models that several processes
+            run in step; what is beyond the rows is of no use here.
     """
 
     def read(batch: Batch) -> list[Tensor]:
@@ -48,7 +55,7 @@ def row_logits(
         found = logits.float().cpu()
         return [row[:length] if row.dim() == 2 else row for row, length in zip(found, lengths, strict=True)]
 
-    return _in_batches(model, rows, read, batch_size=batch_size, bf16=bf16)
+    return _in_batches(model, rows, read, batch_size=batch_size, bf16=bf16, passes=passes)
 
 
 def row_texts(
@@ -76,17 +83,18 @@ def predict_encoded(
     batch_size: int = 32,
     bf16: bool = False,
     selecting: bool = False,
+    passes: Callable[[int], int] | None = None,
 ) -> list[Any]:
     """One prediction per example, in order.
 
     Args:
         model, task, encoded: what predicts what.
-        batch_size, bf16: as for `row_logits`.
+        batch_size, bf16, passes: as for `row_logits`.
         selecting: whether the predictions only serve to select weights, for which a task may need no text written.
     """
     writes = isinstance(task, WritingTask)
     judged = [i for i, row in enumerate(encoded.rows) if not writes or WRITTEN in row.targets]
-    found = row_logits(model, [encoded.rows[i] for i in judged], batch_size=batch_size, bf16=bf16)
+    found = row_logits(model, [encoded.rows[i] for i in judged], batch_size=batch_size, bf16=bf16, passes=passes)
     logits, nothing = dict(zip(judged, found, strict=True)), torch.empty(0, 2)
     predictions = [
         task.decode(example, [encoded.rows[i] for i in rows], [logits.get(i, nothing) for i in rows])
@@ -107,13 +115,16 @@ def _in_batches(
     *,
     batch_size: int,
     bf16: bool,
+    passes: Callable[[int], int] | None = None,
 ) -> list[AnswerT]:
     """An answer to every row, in order, from batches of rows of similar lengths."""
     model.eval()
     device = model.backbone.device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
     found: dict[int, AnswerT] = {}
-    for indices in sorted_batches([len(row) for row in rows], batch_size, most_tokens=most_tokens(device)):
+    batches = list(sorted_batches([len(row) for row in rows], batch_size, most_tokens=most_tokens(device)))
+    wanted = len(batches) if passes is None else passes(len(batches))
+    for indices in [*batches, *batches[-1:] * (wanted - len(batches))]:
         batch = collate(rows, indices, model.backbone.tokenizer.pad_token_id)
         with autocast:
             answers = read(batch.to(device))

@@ -29,6 +29,8 @@ def why_no_trunk(backbone: Backbone, layer: int, *, writes: bool) -> str | None:
     """
     if backbone.kind == "image":
         return f"a {backbone.family} model reads images, and the layers of those are not cached"
+    if backbone.sharded:
+        return "the backbone's layers are shared out among processes, which run them together for every text"
     if writes:
         return "the task's answers are written, and every word of one runs through all layers behind those before it"
     if layer == 0:

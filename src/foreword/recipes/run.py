@@ -28,7 +28,9 @@ from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
+from foreword.training.processes import Processes, alone
 from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, run_digest, train_several
+from foreword.training.sharding import check_sharding
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard
 from foreword.training.trunk import check_trunk
@@ -51,6 +53,7 @@ def run_recipe(
     tracker: Tracker | None = None,
     bench: Workbench | None = None,
     score_test: bool = True,
+    processes: Processes | None = None,
 ) -> TrainedRun:
     """Train what a recipe says and write the artifact to ``output/artifact``.
 
@@ -63,12 +66,13 @@ def run_recipe(
         tracker: told about every event, besides the log.
         bench: where backbone and encoded data are taken from; they are loaded for this run alone if None.
         score_test: whether the best weights are scored on test data, where the recipe has some.
+        processes: that train it together, of which the main one writes; this one alone if None.
 
     Raises:
         OutputError: the folder is not ours, or holds another run.
         Interrupted: by Ctrl-C, after the state was saved.
     """
-    job = Job(recipe, output, resume, tracker, score_test)
+    job = Job(recipe, output, resume, tracker, score_test, processes)
     (run,) = run_side_by_side([job], bench=bench)
     if isinstance(run, Exception):
         raise run
@@ -84,6 +88,7 @@ class Job:
     resume: bool = False
     tracker: Tracker | None = None
     score_test: bool = True
+    processes: Processes | None = None
 
 
 def run_side_by_side(jobs: Sequence[Job], *, bench: Workbench | None = None) -> list[TrainedRun | Exception]:
@@ -120,55 +125,79 @@ def run_side_by_side(jobs: Sequence[Job], *, bench: Workbench | None = None) -> 
 @contextmanager
 def _planned(job: Job, bench: Workbench) -> Iterator[tuple[Backbone, Planned]]:
     """What a job trains, all being checked; its folder is open while it lasts."""
-    recipe = job.recipe
-    check_output(job.output, resume=job.resume)
-    backbone = bench.backbone(recipe)
-    check_method(recipe, backbone)
-    prepared = bench.prepare(recipe, backbone)
-    if not job.score_test:
-        prepared = replace(prepared, test=None)
-    check_start(recipe, backbone, prepared)
+    recipe, processes = job.recipe, job.processes or alone()
+
+    def ready() -> tuple[Backbone, Prepared]:
+        backbone = bench.backbone(recipe)
+        check_method(recipe, backbone)
+        check_sharding(recipe.method, recipe.training, backbone, processes)
+        prepared = bench.prepare(recipe, backbone)
+        check_start(recipe, backbone, prepared)
+        return backbone, prepared if job.score_test else replace(prepared, test=None)
+
+    processes.led(lambda: check_output(job.output, resume=job.resume))
+    backbone, prepared = processes.agreed(ready)
     own = {recipe.task.name: prepared}
-    with _open_run(recipe, own, backbone, job.output, resume=job.resume, tracker=job.tracker) as keeping:
+    with _open_run(recipe, own, backbone, job.output, processes, resume=job.resume, tracker=job.tracker) as keeping:
         yield backbone, Planned(recipe.method, prepared, recipe.training, **vars(keeping))
 
 
 def _saved(run: TrainedRun | Exception, output: Path) -> TrainedRun | Exception:
     """A run whose artifact is written."""
-    if isinstance(run, TrainedRun):
-        try:
-            run.save(output / ARTIFACT)
-        except Exception as error:
-            return error
+    if isinstance(run, Exception):
+        return run
+
+    def finish() -> None:
+        run.save(output / ARTIFACT)
         (output / CHECKPOINT).unlink(missing_ok=True)
+
+    try:
+        run.processes.led(finish)
+    except Exception as error:
+        return error
     return run
 
 
 def run_multi_task_recipe(
-    recipe: MultiTaskRecipe, output: Path, *, resume: bool = False, tracker: Tracker | None = None
+    recipe: MultiTaskRecipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    tracker: Tracker | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, TrainedRun]:
     """Train what a recipe of several tasks says and write an artifact for each to ``output/artifacts/NAME``.
 
     Args:
         recipe: checked.
-        output, resume, tracker: as in `run_recipe`.
+        output, resume, tracker, processes: as in `run_recipe`.
 
     Raises:
         OutputError, Interrupted: as `run_recipe` does.
     """
-    check_output(output, resume=resume)
-    check_sharing(recipe.method, recipe.training, len(recipe.tasks))
-    backbone = Workbench().backbone(recipe)
-    check_method(recipe, backbone)
-    prepared = {name: prepare_entry(entry, recipe, backbone) for name, entry in recipe.tasks.items()}
-    for one in prepared.values():
-        check_start(recipe, backbone, one)
-    with _open_run(recipe, prepared, backbone, output, resume=resume, tracker=tracker) as keeping:
+    processes = processes or alone()
+
+    def ready() -> tuple[Backbone, dict[str, Prepared]]:
+        check_sharing(recipe.method, recipe.training, len(recipe.tasks))
+        backbone = Workbench().backbone(recipe)
+        check_method(recipe, backbone)
+        check_sharding(recipe.method, recipe.training, backbone, processes)
+        prepared = {name: prepare_entry(entry, recipe, backbone) for name, entry in recipe.tasks.items()}
+        for one in prepared.values():
+            check_start(recipe, backbone, one)
+        return backbone, prepared
+
+    def finish() -> None:
+        with whole_folder(output / ARTIFACTS) as folder:
+            for name, run in runs.items():
+                run.save(folder / name)
+        (output / CHECKPOINT).unlink(missing_ok=True)
+
+    processes.led(lambda: check_output(output, resume=resume))
+    backbone, prepared = processes.agreed(ready)
+    with _open_run(recipe, prepared, backbone, output, processes, resume=resume, tracker=tracker) as keeping:
         runs = train_several(backbone, recipe.method, prepared, recipe.training, mixing=recipe.mixing, **vars(keeping))
-    with whole_folder(output / ARTIFACTS) as folder:
-        for name, run in runs.items():
-            run.save(folder / name)
-    (output / CHECKPOINT).unlink(missing_ok=True)
+    processes.led(finish)
     return runs
 
 
@@ -178,27 +207,37 @@ def _open_run(
     prepared: Mapping[str, Prepared],
     backbone: Backbone,
     output: Path,
+    processes: Processes,
     *,
     resume: bool,
     tracker: Tracker | None,
 ) -> Iterator[Keeping]:
     """Open the folder of a run, all being checked, and its log while it lasts."""
-    resuming = resume and (output / CHECKPOINT).is_file()
-    if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
-        check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
-    if recipe.training.tensorboard:
-        require_tensorboard()
-    _open_output(output, recipe)
-    trackers: list[Tracker] = [JSONLinesTracker(output / LOG, append=resuming)]
-    if recipe.training.tensorboard:
-        trackers.append(TensorBoardTracker(output / "tensorboard"))
-    if tracker is not None:
-        trackers.append(tracker)
-    everyone = Trackers(*trackers)
+
+    def begin() -> bool:
+        resuming = resume and (output / CHECKPOINT).is_file()
+        if resuming:  # a checkpoint that is not this run's is told of before its recipe is written over
+            check_checkpoint(output / CHECKPOINT, run_digest(recipe.to_dict(), prepared, backbone))
+        if recipe.training.tensorboard:
+            require_tensorboard()
+        _open_output(output, recipe)
+        return resuming
+
+    resuming = processes.led(begin)
+    everyone = Trackers(*(_trackers(recipe, output, tracker, append=resuming) if processes.main else ()))
     try:
-        yield Keeping(everyone, output / CHECKPOINT, resuming, recipe.to_dict())
+        yield Keeping(everyone, output / CHECKPOINT, resuming, recipe.to_dict(), processes)
     finally:
         everyone.close()
+
+
+def _trackers(
+    recipe: Recipe | MultiTaskRecipe, output: Path, tracker: Tracker | None, *, append: bool
+) -> list[Tracker]:
+    trackers: list[Tracker] = [JSONLinesTracker(output / LOG, append=append)]
+    if recipe.training.tensorboard:
+        trackers.append(TensorBoardTracker(output / "tensorboard"))
+    return [*trackers, *([tracker] if tracker is not None else [])]
 
 
 def check_method(recipe: Recipe | MultiTaskRecipe, backbone: Backbone) -> None:

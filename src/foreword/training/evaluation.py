@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from foreword.inference.encoding import EncodedSet
 from foreword.inference.forward import predict_encoded
 from foreword.metrics.scores import Scores
-from foreword.tasks import Task
+from foreword.tasks import Task, WritingTask
 from foreword.training.lanes import Lane
+from foreword.training.processes import Processes
 
 
 class Evaluation(NamedTuple):
@@ -27,22 +29,40 @@ class Evaluation(NamedTuple):
     predictions: list[Any]
 
 
-def evaluate(lane: Lane, *, bf16: bool, selecting: bool = False) -> Evaluation:
+def evaluate(lane: Lane, processes: Processes, *, bf16: bool, selecting: bool = False) -> Evaluation:
     """Score a model as it is on dev, with what its task chooses there.
 
     Args:
         lane: whose model and dev examples.
+        processes: that share the examples; each is given all predictions.
         bf16: whether to compute in bfloat16.
         selecting: whether only what weights are selected by is wanted.
     """
-    predictions = predict_encoded(lane.model, lane.task, lane.dev, bf16=bf16, selecting=selecting)
+    predictions = _predictions(lane, lane.dev, processes, bf16=bf16, selecting=selecting)
     task = lane.task.settle(lane.dev.examples, predictions)
     return Evaluation(task, task.score(lane.dev.examples, predictions), predictions)
 
 
-def score(lane: Lane, encoded: EncodedSet, task: Task[Any, Any], *, bf16: bool) -> Scores:
+def score(lane: Lane, encoded: EncodedSet, task: Task[Any, Any], processes: Processes, *, bf16: bool) -> Scores:
     """Score a model as it is on other examples, with what ``task`` has chosen on dev."""
-    return task.score(encoded.examples, predict_encoded(lane.model, lane.task, encoded, bf16=bf16))
+    return task.score(encoded.examples, _predictions(lane, encoded, processes, bf16=bf16))
+
+
+def _predictions(
+    lane: Lane, encoded: EncodedSet, processes: Processes, *, bf16: bool, selecting: bool = False
+) -> list[Any]:
+    """One prediction per example, each made by one process.
+
+    Where layers are shared out, all processes take as many passes; how many words a text will have none of them knows,
+    so all write all texts.
+    """
+    predict = partial(predict_encoded, lane.model, lane.task, bf16=bf16, selecting=selecting)
+    if processes.count == 1 or (processes.sharding and isinstance(lane.task, WritingTask)):
+        return predict(encoded)
+    own = processes.share(range(len(encoded.examples)))
+    passes = processes.most if processes.sharding else None
+    found = predict(encoded.only(own or range(1)), passes=passes)  # left without any, it keeps step with the others
+    return processes.gathered(found[: len(own)])
 
 
 def dev_values(found: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +38,17 @@ class Lane:
     def units(self) -> int:
         """Rows of the training data, or examples where their rows must stay together."""
         return len(self.train.rows_of if self.task.together else self.train.rows)
+
+    def units_of(self, rows: Sequence[int]) -> list[Sequence[int]]:
+        """The rows of a batch, those of one example together where they must stay so."""
+        if not self.task.together:
+            return [[row] for row in rows]
+        units, place = list[Sequence[int]](), 0
+        while place < len(rows):
+            number = bisect_right(self.train.rows_of, rows[place], key=lambda own: own.start) - 1
+            units.append(self.train.rows_of[number])
+            place += len(units[-1])
+        return units
 
     def batches(self, settings: TrainingSettings, number: int) -> list[list[int]]:
         """The rows of every batch of one pass over the training data, passes counted from 0; equally many in each."""

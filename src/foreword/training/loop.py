@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
+from foreword.backbones import shard_layers
 from foreword.data.batching import Batch, collate, padding_ratio
 from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
@@ -29,6 +29,7 @@ from foreword.training.checkpoint import Progress, load_checkpoint, save_checkpo
 from foreword.training.evaluation import Evaluation, dev_values, evaluate, score
 from foreword.training.lanes import Lane, Step, Stream
 from foreword.training.mixing import Mixing
+from foreword.training.processes import Processes, alone, translated
 from foreword.training.schedules import rate_factor
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
@@ -113,6 +114,7 @@ class Trainer:
         mixing: how several tasks share the steps.
         checkpoint: file to keep the run's state in, or None to keep none.
         recipe: digest of recipe and data, to refuse a foreign checkpoint.
+        processes: that train it together; this one alone if None.
     """
 
     def __init__(
@@ -124,13 +126,17 @@ class Trainer:
         mixing: Mixing | None = None,
         checkpoint: Path | None = None,
         recipe: str = "",
+        processes: Processes | None = None,
     ) -> None:
         self.lanes, self.settings, self.tracker = list(lanes), settings, tracker
         self.checkpoint, self.recipe = checkpoint, recipe
+        self.processes = processes or alone()
         self.stream = Stream(lanes, settings, mixing or Mixing())
         self.models = models = MultiTaskModel({lane.name: lane.model for lane in lanes})
-        self.accelerator = Accelerator()  # not told the precision: one process may train in several
-        models.to(self.accelerator.device)
+        if self.processes.sharding:
+            shard_layers(models.backbone, self.processes.mesh)
+        models.to(self.processes.device)
+        self.processes.align(p for _, p in models.trainable())
         models.backbone.regularize(hidden=settings.backbone_dropout, attention=settings.attention_dropout)
         models.backbone.gradient_checkpointing(settings.gradient_checkpointing)
         self.trunks = Trunks(models.models, settings)
@@ -158,7 +164,8 @@ class Trainer:
         """
         if self.checkpoint is None:
             raise ValueError("this trainer keeps no checkpoint")
-        found = load_checkpoint(self.checkpoint, self.recipe)
+        path = self.checkpoint
+        found = self.processes.led(lambda: load_checkpoint(path, self.recipe))
         self.models.load_state(found.group("state"))
         self.best = found.group("best") or None
         found.restore_optimizer(self.optimizer)
@@ -176,7 +183,7 @@ class Trainer:
             Diverged: the loss is no number any more.
             Exception: whatever the tracker raised to end the run.
         """
-        with stopping([self]):
+        with stopping([self]), translated():
             return self.follow(self.course())
 
     def follow(self, course: Generator[Part, float, T]) -> T:
@@ -195,7 +202,7 @@ class Trainer:
         with self.precision():
             logits = part.lane.model(part.batch)
         loss = part.loss(logits)
-        self.accelerator.backward(loss)
+        torch.autograd.backward(loss)
         return loss.item()
 
     def stop(self) -> None:
@@ -242,7 +249,7 @@ class Trainer:
             every = self.settings.evaluate_every_steps
             if (progress.step % every == 0 or self._finished) if every else over:
                 self._evaluate_and_save()
-            if self._stop:
+            if self.processes.total(self._stop):
                 self._save()
                 raise Interrupted(self.checkpoint, progress.step)
             if self._stale:
@@ -259,22 +266,25 @@ class Trainer:
         factor = rate_factor(self.settings, self.progress.step, self.total_steps, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        batches = [self._collate(lane, indices) for indices in step.parts]
-        # Means over the parts are weighted by the targets in them, so that parts make no difference.
-        counts = [lane.task.weight(batch.targets) for batch in batches]
-        total, tokens = 0.0, 0
-        for batch, count in zip(batches, counts, strict=True):
-            total += yield Part(lane, batch, count / max(sum(counts), 1))
-            tokens += int(batch.attention_mask.sum())
+        self.processes.seed(self.settings.seed, self.progress.step)
+        parts = [self._part(lane, rows) for rows in step.parts]
+        # Means over the parts are weighted by the targets in them, so that parts and processes make no difference.
+        everywhere = self.processes.total(sum(count for _, count in parts))
+        total = 0.0
+        for batch, count in parts:
+            total += yield Part(lane, batch, count / max(everywhere, 1))
+        trained = [parameter for _, parameter in self.models.trainable()]
+        total = self.processes.add_up(trained, total)
         if not math.isfinite(total):
             raise Diverged(
                 f"the loss is {total} at step {self.progress.step}. Lower training.learning_rate, or use "
                 "training.precision = 'float32'"
             )
         if self.settings.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_([p for _, p in self.models.trainable()], self.settings.max_grad_norm)
+            nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(lane.train.rows[i]) for rows in step.parts for i in rows)
         self._account(lane, total, tokens, time.perf_counter() - began, factor)
 
     @property
@@ -283,11 +293,16 @@ class Trainer:
 
     def precision(self) -> torch.autocast:
         """While it lasts, what is computed is computed as the settings say."""
-        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
-    def _collate(self, lane: Lane, indices: list[int]) -> Batch:
-        batch = collate(lane.train.rows, indices, self.models.backbone.tokenizer.pad_token_id)
-        return batch.to(self.accelerator.device)
+    def _part(self, lane: Lane, rows: list[int]) -> tuple[Batch, int]:
+        """This process's share of some rows, and how many targets count in it."""
+        units = lane.units_of(rows)
+        own = self.processes.share(units)
+        # Left without any, it keeps step with the others and counts nothing.
+        chosen = [row for unit in own or units[:1] for row in unit]
+        batch = collate(lane.train.rows, chosen, self.models.backbone.tokenizer.pad_token_id)
+        return batch.to(self.processes.device), lane.task.weight(batch.targets) if own else 0
 
     def _account(self, lane: Lane, loss: float, tokens: int, seconds: float, factor: float) -> None:
         progress = self.progress
@@ -311,11 +326,11 @@ class Trainer:
         Args:
             selecting: whether only what weights are selected by is wanted.
         """
-        return {lane.name: evaluate(lane, bf16=self._bf16, selecting=selecting) for lane in self.lanes}
+        return {lane.name: evaluate(lane, self.processes, bf16=self._bf16, selecting=selecting) for lane in self.lanes}
 
     def score(self, lane: Lane, encoded: EncodedSet, task: Task[Any, Any]) -> Scores:
         """Score a model as it is on other examples, with what ``task`` has chosen on dev."""
-        return score(lane, encoded, task, bf16=self._bf16)
+        return score(lane, encoded, task, self.processes, bf16=self._bf16)
 
     def _evaluate_and_save(self) -> None:
         progress = self.progress
@@ -342,7 +357,7 @@ class Trainer:
         self._save()
 
     def _save(self) -> None:
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and self.processes.main:
             save_checkpoint(
                 self.checkpoint,
                 recipe=self.recipe,

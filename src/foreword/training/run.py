@@ -26,7 +26,9 @@ from foreword.training.description import describe, recipe_of
 from foreword.training.lanes import Lane
 from foreword.training.loop import Outcome, Trainer
 from foreword.training.mixing import Mixing
+from foreword.training.processes import Processes, alone
 from foreword.training.settings import TrainingSettings
+from foreword.training.sharding import check_sharding
 from foreword.training.tracking import Tracker, Trackers
 from foreword.training.transfer import Start, read_start
 
@@ -132,6 +134,7 @@ class TrainedRun:
 
     Attributes:
         test: scores of those weights on test examples, where there are some.
+        processes: that trained it together, as this one sees them.
     """
 
     model: PromptedModel
@@ -140,6 +143,7 @@ class TrainedRun:
     outcome: Outcome
     recipe: Mapping[str, Any] = field(default_factory=dict)
     test: Scores | None = None
+    processes: Processes = field(default_factory=alone)
 
     @property
     def warnings(self) -> list[str]:
@@ -165,12 +169,13 @@ class TrainedRun:
         )
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
-        """Write the artifact.
+        """Write the artifact. Of several processes the main one does; the others do not wait for it.
 
         Raises:
             OutputError: something else is there.
         """
-        save_artifact(Path(path), self.model, self.manifest(), replace=replace)
+        if self.processes.main:
+            save_artifact(Path(path), self.model, self.manifest(), replace=replace)
 
 
 def train_prepared(
@@ -183,6 +188,7 @@ def train_prepared(
     checkpoint: Path | None = None,
     resume: bool = False,
     recipe: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
 ) -> TrainedRun:
     """Train a fresh prompt and head on prepared data.
 
@@ -195,6 +201,7 @@ def train_prepared(
         checkpoint: file to keep the run's state in.
         resume: take the run up from that file.
         recipe: recorded in the artifact.
+        processes: that train it together; this one alone if None.
 
     Raises:
         BackboneError: its weights were tuned before.
@@ -209,6 +216,7 @@ def train_prepared(
         checkpoint=checkpoint,
         resume=resume,
         recipe=recipe,
+        processes=processes,
     )
     return runs[prepared.task.name]
 
@@ -224,6 +232,7 @@ def train_several(
     checkpoint: Path | None = None,
     resume: bool = False,
     recipe: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, TrainedRun]:
     """Train what a method makes for several tasks at once, and a fresh head for each.
 
@@ -233,7 +242,7 @@ def train_several(
         prepared: task name -> checked, encoded data.
         settings: how to train.
         mixing: how the tasks share the steps.
-        tracker, checkpoint, resume, recipe: as in `train_prepared`.
+        tracker, checkpoint, resume, recipe, processes: as in `train_prepared`.
 
     Returns:
         Task name -> its model and scores. The models share the prompt.
@@ -242,18 +251,20 @@ def train_several(
         BackboneError: its weights were tuned before.
         MethodError: neither method nor heads have anything to train, or the method suits one task alone.
     """
-    begun = begin(backbone, method, prepared, settings, Keeping(tracker, checkpoint, resume, recipe), mixing=mixing)
+    keeping = Keeping(tracker, checkpoint, resume, recipe, processes)
+    begun = begin(backbone, method, prepared, settings, keeping, mixing=mixing)
     return begun.ended(begun.trainer.fit())
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """Who listens to a run and what is kept of it, as `train_prepared` takes it."""
+    """Who takes part in a run and what is kept of it, as `train_prepared` takes it."""
 
     tracker: Tracker | None = None
     checkpoint: Path | None = None
     resume: bool = False
     recipe: Mapping[str, Any] | None = None
+    processes: Processes | None = None
 
 
 @dataclass(frozen=True)
@@ -277,7 +288,7 @@ class Begun:
             outcome = outcomes[lane.name]
             test = None if one.test is None else trainer.score(lane, one.test, outcome.task)
             recipe = recipe_of(self.recipe, lane.name)
-            runs[lane.name] = TrainedRun(lane.model, one, trainer.settings, outcome, recipe, test)
+            runs[lane.name] = TrainedRun(lane.model, one, trainer.settings, outcome, recipe, test, trainer.processes)
         return runs
 
 
@@ -291,12 +302,15 @@ def begin(
     mixing: Mixing | None = None,
 ) -> Begun:
     """Make what `train_several` trains, and take it up from a checkpoint if there is one; all as described there."""
-    mixing = mixing or Mixing()
+    mixing, processes = mixing or Mixing(), keeping.processes or alone()
     check_sharing(method, settings, len(prepared))
+    check_sharding(method, settings, backbone, processes)
     recipe = keeping.recipe or _plain_recipe(method, prepared, settings, mixing)
     if backbone.tuned:
         raise BackboneError(f"{backbone.name}: an earlier run has tuned the weights of this backbone. Load it anew")
-    models = _models(backbone, method, prepared, settings)
+    digest = run_digest(recipe, prepared, backbone)
+    processes.check_same(digest)
+    models = processes.agreed(lambda: _models(backbone, method, prepared, settings))
     lanes = [Lane(name, models[name], one.task, one.train, one.dev) for name, one in prepared.items()]
     trainer = Trainer(
         lanes,
@@ -304,7 +318,8 @@ def begin(
         mixing=mixing,
         tracker=keeping.tracker or Trackers(),
         checkpoint=keeping.checkpoint,
-        recipe=run_digest(recipe, prepared, backbone),
+        recipe=digest,
+        processes=processes,
     )
     if keeping.resume:
         trainer.resume()

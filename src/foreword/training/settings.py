@@ -35,7 +35,7 @@ class TrainingSettings(BaseModel):
     epochs: PositiveInt = 20
     """Passes over the training data."""
     batch_size: PositiveInt = 16
-    """Rows per step (per accumulation part, if accumulated)."""
+    """Rows per step (per accumulation part, if accumulated), of all processes together where several train a run."""
     batch_tokens: PositiveInt | None = None
     """Instead of batch_size rows: as many rows of similar length as fit into so many positions, padding included. A row
     longer than that is a batch by itself. Prompts, and texts to be written, are not counted."""

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from foreword.backbones import Backbone
 from foreword.errors import MethodError
 from foreword.methods import Method
 from foreword.tasks import Task, WritingTask
 from foreword.training.lockstep import Draws, Run, fit_in_lockstep
 from foreword.training.loop import Interrupted
+from foreword.training.processes import Processes, launched
 from foreword.training.run import Begun, Keeping, Prepared, TrainedRun, begin, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
@@ -34,7 +33,7 @@ class Planned:
     Attributes:
         method, prepared, settings: what to train, on what, and how.
         tracker: told about every event of this run. It may end it by raising an exception.
-        checkpoint, resume, recipe: as there.
+        checkpoint, resume, recipe, processes: as there.
     """
 
     method: Method
@@ -44,11 +43,12 @@ class Planned:
     checkpoint: Path | None = None
     resume: bool = False
     recipe: Mapping[str, Any] | None = None
+    processes: Processes | None = None
 
     @property
     def keeping(self) -> Keeping:
         """Who listens, and what is kept."""
-        return Keeping(self.tracker, self.checkpoint, self.resume, self.recipe)
+        return Keeping(self.tracker, self.checkpoint, self.resume, self.recipe, self.processes)
 
 
 def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[TrainedRun | Exception]:
@@ -116,7 +116,7 @@ def check_side_by_side(planned: Sequence[Planned]) -> None:
     Raises:
         MethodError: they cannot, and why.
     """
-    if PartialState().num_processes > 1:
+    if launched().count > 1:
         raise MethodError("runs side by side share one process, and here are several. Train them in one")
     for one in planned:
         refusal = why_alone(one.method, one.prepared.task)
