@@ -62,7 +62,7 @@ class TrainingSettings(BaseModel):
     backbone_dropout: float = Probability
     """Dropout of hidden states inside the backbone while training, also when it is frozen."""
     attention_dropout: float = Probability
-    """Dropout of attention weights while training. Costs much speed."""
+    """Dropout of attention weights while training. Costs speed, on a GPU much."""
     evaluate_every_steps: PositiveInt | None = None
     """Evaluate on dev every so many steps; each epoch when left out."""
     early_stopping_patience: PositiveInt | None = None
