@@ -42,6 +42,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "cached": {"method": TOP, "trunk_cache": "memory"},
     "bf16": {"precision": "bf16"},
     "few": {"rows": 2, "batch_size": 1},
+    "tokens": {"batch_tokens": 40},
 }
 """Name -> arguments of `tiny_trainer`. Nothing is dropped, so that one process has nothing to draw."""
 
