@@ -14,6 +14,7 @@ NEARLY = ("bf16", "int8")
 
 
 def test_every_trial_computes_what_foreword_does(tmp_path):
+    torch.manual_seed(0)  # of the model's weights
     main(["trials", "--smoke", "--threads", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "trials" / RESULT).read_text())["settings"]
     expected = {setting.name: list(setting.trials) for setting in settings(tiny=True)}
@@ -27,8 +28,8 @@ def test_every_trial_computes_what_foreword_does(tmp_path):
                 assert "ONNX" in trial
                 assert "No module named" in result["unavailable"]
             else:
-                rounded = any(word in trial for word in NEARLY)
-                assert result["figures"]["difference"] < (0.1 if rounded else 1e-4)
+                most = 0.2 if any(word in trial for word in NEARLY) else 1e-4
+                assert result["figures"]["difference"] < most, trial
     table = (tmp_path / "trials" / TABLE).read_text()
     assert "| contender | median | min | max | samples | of the first | difference | ready |" in table
 
