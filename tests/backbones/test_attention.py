@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from foreword.backbones.attention import extend_mask
+from foreword.backbones.call import extend_mask
 from foreword.injection import Injection, Prompt, Site
 from tiny import tiny_backbone
 from tiny_prompts import EVERY, ROWS, TEXTS, bank, leaves, padded, prompt, rows_of, same

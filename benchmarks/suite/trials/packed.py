@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from foreword.backbones.attention import KEYWORD, PrefixCall
+from foreword.backbones.attention import KEYWORD
+from foreword.backbones.call import PrefixCall
 from foreword.data.batching import collate, sorted_batches
 from foreword.inference.forward import most_tokens
 from suite.trials.whole import Folded, as_it_is, padded

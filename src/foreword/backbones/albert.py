@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
-from foreword.backbones.attention import KEYWORD, PrefixCall
+from foreword.backbones.attention import KEYWORD
+from foreword.backbones.call import PrefixCall
 
 
 def run(model: Any, inputs: dict[str, Any], call: PrefixCall) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from foreword.attachment import active_again
-from foreword.backbones.attention import PrefixCall, Probe
+from foreword.backbones.attention import Probe
 from foreword.backbones.branching import find_branching, first_layer
+from foreword.backbones.call import PrefixCall
 from foreword.backbones.cutting import run_above
 from foreword.backbones.dropout import set_dropout, use_byte_dropout
 from foreword.backbones.embedding import Layout, lay_out

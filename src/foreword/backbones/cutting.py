@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foreword.backbones.attention import Entry, PrefixCall, Reached
+from foreword.backbones.call import Entry, PrefixCall, Reached
 from foreword.backbones.families import FAMILIES
 from foreword.backbones.loaded import Loaded
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from foreword.attachment import detoured
-from foreword.backbones.attention import KEYWORD, PrefixCall, prefix_attention
+from foreword.backbones.attention import KEYWORD, prefix_attention
+from foreword.backbones.call import PrefixCall
 from foreword.errors import BackboneError
 
 

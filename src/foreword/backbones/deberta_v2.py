@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foreword.backbones.attention import PrefixCall
+from foreword.backbones.call import PrefixCall
 from foreword.backbones.deberta import (
     Pass,
     Projected,

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from foreword.backbones import albert, deberta, deberta_v2, mpnet
-from foreword.backbones.attention import KEYWORD, PrefixCall
+from foreword.backbones.attention import KEYWORD
+from foreword.backbones.call import PrefixCall
 
 Kind = Literal["encoder", "decoder", "encoder-decoder", "image"]
 Run = Callable[[Any, dict[str, Any], PrefixCall], Tensor]

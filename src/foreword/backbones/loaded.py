@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from foreword.backbones.attention import PrefixCall
+from foreword.backbones.call import PrefixCall
 from foreword.backbones.families import Kind
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.injection import Injection

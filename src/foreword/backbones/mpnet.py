@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from foreword.attachment import detoured
-from foreword.backbones.attention import KEYWORD, PrefixCall, prefix_attention
+from foreword.backbones.attention import KEYWORD, prefix_attention
+from foreword.backbones.call import PrefixCall
 
 FIRST_POSITION = 2  # written into the model's code, whatever the number of its padding token
 

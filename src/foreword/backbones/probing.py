@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foreword.backbones.attention import KEYWORD, PrefixCall
+from foreword.backbones.attention import KEYWORD
+from foreword.backbones.call import PrefixCall
 from foreword.backbones.families import FAMILIES, image_shape
 from foreword.backbones.loaded import Loaded
 from foreword.backbones.sites import Sites, find_sites, watch_layers

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foreword.backbones.attention import KEYWORD, Found, PrefixCall, Probe
+from foreword.backbones.attention import KEYWORD, Found, Probe
+from foreword.backbones.call import PrefixCall
 from foreword.injection import Site, SiteShape
 
 Run = Callable[[PrefixCall], Any]

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from foreword.backbones.attention import Entry
+from foreword.backbones.call import Entry
 from foreword.backbones.cutting import entry_of, run_below
 from foreword.backbones.loaded import Loaded
 from foreword.caching import Store
