@@ -13,7 +13,7 @@ from foreword.errors import ForewordError
 from foreword.methods import Method
 from foreword.tasks import Task
 from foreword.training.mixing import Mixing
-from foreword.training.processes import launched
+from foreword.training.processes import Processes, launched
 from foreword.training.progress import progress_tracker
 from foreword.training.run import Prepared, TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
@@ -53,7 +53,7 @@ def train(
     settings, processes = _settings(training), launched()
     sources, reserved = (Source.of(train), Source.of(dev)), method.positions_taken
     prepared = processes.agreed(lambda: prepare(task, *sources, backbone, settings, reserved=reserved))
-    with _listening(progress and processes.main, tracker if processes.main else None) as everyone:
+    with _listening(progress, tracker, processes) as everyone:
         return train_prepared(backbone, method, prepared, settings, tracker=everyone, processes=processes)
 
 
@@ -136,7 +136,7 @@ def train_together(
         }
 
     prepared = processes.agreed(ready)
-    with _listening(progress and processes.main, tracker if processes.main else None) as everyone:
+    with _listening(progress, tracker, processes) as everyone:
         return train_several(backbone, method, prepared, settings, mixing=mixing, tracker=everyone, processes=processes)
 
 
@@ -151,5 +151,8 @@ def _shown(progress: bool, title: str) -> Trackers:
     return Trackers(*([progress_tracker(title, beside=True)] if progress else []))
 
 
-def _listening(progress: bool, tracker: Tracker | None) -> closing[Trackers]:
+def _listening(progress: bool, tracker: Tracker | None, processes: Processes) -> closing[Trackers]:
+    """Who is told about a run: of several processes, those of the main one."""
+    if not processes.main:
+        return closing(Trackers())
     return closing(Trackers(*([progress_tracker()] if progress else []), *([tracker] if tracker else [])))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import foreword as fw
-from suite.worker import Turns
+from suite.worker import Over, Turns
 
 
 class HeldBack:
@@ -14,15 +14,23 @@ class HeldBack:
 
     Args:
         turns: which say when.
+        every: steps that are taken in a turn.
+
+    Attributes:
+        over: whether no more turns are wanted.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, turns: Turns, every: int = 1) -> None:
+        self._turns, self._every, self.over = turns, every, False
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        del step, values
-        if kind in ("start", "step"):
-            self._turns.next()
+        del values
+        if kind in ("start", "step") and step % self._every == 0:
+            try:
+                self._turns.next()
+            except Over:
+                self.over = True
+                raise
 
     def close(self) -> None:
         """Nothing is open."""

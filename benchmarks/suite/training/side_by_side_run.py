@@ -9,33 +9,10 @@ import foreword as fw
 from foreword.data.sources import Source
 from foreword.training.run import prepare, train_prepared
 from foreword.training.side_by_side import Planned, train_side_by_side
+from suite.training.foreword_run import HeldBack
 from suite.worker import Over, Turns
 
 RUNS = 4
-
-
-class HeldBack:
-    """A tracker of one of the runs, which lets them go on when it is their turn.
-
-    Args:
-        turns: which say when.
-        every: steps of this run that are taken in a turn.
-    """
-
-    def __init__(self, turns: Turns, every: int) -> None:
-        self._turns, self._every, self.over = turns, every, False
-
-    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        del values
-        if kind in ("start", "step") and step % self._every == 0:
-            try:
-                self._turns.next()
-            except Over:
-                self.over = True
-                raise
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Beside:
@@ -73,7 +50,7 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
     prepared = prepare(fw.Classification(), Source.of(data), Source.of(data[:2]), backbone, settings)
     if not options["together"]:
         train_prepared(backbone, method, prepared, settings, tracker=HeldBack(turns, RUNS))
-    held = HeldBack(turns, 1)
+    held = HeldBack(turns)
     trackers = [held, *(Beside(held) for _ in range(RUNS - 1))]
     planned = [
         Planned(method, prepared, settings.model_copy(update={"seed": seed}), tracker)

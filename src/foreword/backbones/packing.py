@@ -19,6 +19,19 @@ MOST_FILLED = 0.93
 """Share of real tokens up to which packing is worth the copies it needs."""
 
 
+def row_lengths(mask: Tensor) -> list[int] | None:
+    """Real tokens of every row, if they stand at its beginning; None where one stands behind padding.
+
+    Args:
+        mask: ``(B, S)``, nonzero for real tokens.
+    """
+    real = mask != 0
+    if bool((real[:, 1:] & ~real[:, :-1]).any()):
+        return None
+    lengths: list[int] = real.sum(1).tolist()
+    return lengths
+
+
 @dataclass(frozen=True)
 class Packing:
     """Where the tokens of a batch stand in one long row, and where they come from.
@@ -42,11 +55,11 @@ class Packing:
         """
         if mask.device.type != "cpu" or torch.compiler.is_compiling():
             return None
-        real = mask != 0
-        lengths = real.sum(1)
-        if int(lengths.sum()) > MOST_FILLED * real.numel() or bool((real[:, 1:] & ~real[:, :-1]).any()):
+        lengths = row_lengths(mask)
+        if lengths is None or sum(lengths) > MOST_FILLED * mask.numel():
             return None
-        return cls(real, tuple(lengths.tolist()), real.flatten().nonzero()[:, 0])
+        real = mask != 0
+        return cls(real, tuple(lengths), real.flatten().nonzero()[:, 0])
 
     @cached_property
     def attention_mask(self) -> Tensor:

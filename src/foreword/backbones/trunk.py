@@ -18,6 +18,7 @@ from torch import Tensor
 from foreword.backbones.call import Entry
 from foreword.backbones.cutting import entry_of, run_below
 from foreword.backbones.loaded import Loaded
+from foreword.backbones.packing import row_lengths
 from foreword.caching import Store
 from foreword.errors import BackboneError
 
@@ -87,10 +88,9 @@ class TrunkCache:
         Raises:
             BackboneError: they do not.
         """
-        real = mask.cpu() != 0
-        if bool((real[:, 1:] & ~real[:, :-1]).any()):
+        lengths = row_lengths(mask.cpu())
+        if lengths is None:
             raise BackboneError(f"{self._backbone.name}: the mask of a text has a gap, and the trunk cache knows none")
-        lengths: list[int] = real.sum(1).tolist()
         return lengths
 
     def _dtype(self, device: torch.device) -> torch.dtype:
