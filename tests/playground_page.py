@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import foreword as fw
@@ -10,7 +11,7 @@ from tiny import tiny_backbone
 from tiny_artifacts import TASKS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 KINDS = [kind for kind in TASKS if kind != "probing"]  # which needs a language model
 EVIL = "<img src=x onerror=alert(1)>"
@@ -25,16 +26,27 @@ class Playground:
         self.faults: list[str] = []
         self.asked: list[dict[str, Any]] = []
         self.elsewhere: list[str] = []
+        self._stand_ins: dict[str, Callable[[Route], None]] = {}
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("dialog", lambda dialog: (self.faults.append("a dialog"), dialog.dismiss()))
         page.on("console", lambda line: "Security Policy" in line.text and self.faults.append(line.text))
         page.on("request", self._note)
+        # Before the page is open: Chromium lets requests through for a moment where interception starts later.
+        page.route("**/v1/*", self._answer)
+
+    def _answer(self, route: Route) -> None:
+        stand_in = self._stand_ins.get(route.request.url)
+        stand_in(route) if stand_in else route.continue_()
 
     def _note(self, request: Any) -> None:
         if not request.url.startswith((self.url, "data:")):
             self.elsewhere.append(request.url)
         if request.url.endswith("/v1/predict"):
             self.asked.append(request.post_data_json)
+
+    def stand_in(self, path: str, answer: Callable[[Route], None]) -> None:
+        """From now on the page's requests of ``path`` are answered here and not by the server."""
+        self._stand_ins[self.url.rstrip("/") + path] = answer
 
     def open(self) -> Playground:
         self.page.goto(self.url)

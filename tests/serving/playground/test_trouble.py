@@ -33,8 +33,8 @@ def test_one_task_that_fails_leaves_the_others_their_answers(playground: Playgro
 
 
 def test_a_busy_server_says_when_to_try_again(playground: Playground):
-    playground.page.route(
-        "**/v1/predict",
+    playground.stand_in(
+        "/v1/predict",
         lambda route: problem(route, 429, "busy", "Too much is waiting.", {"Retry-After": "7"}),
     )
     playground.ask()
@@ -44,7 +44,7 @@ def test_a_busy_server_says_when_to_try_again(playground: Playground):
 
 @pytest.mark.parametrize("body", ["<h1>Bad Gateway</h1>", "3", ""])
 def test_what_is_no_problem_of_ours_is_told_too(playground: Playground, body: str):
-    playground.page.route("**/v1/predict", lambda route: route.fulfill(status=502, body=body))
+    playground.stand_in("/v1/predict", lambda route: route.fulfill(status=502, body=body))
     playground.ask()
     assert "status 502" in playground.text(".problem")
 
@@ -57,7 +57,7 @@ def test_a_server_that_is_gone(registry: Registry, new_page: Any):
     page.page.locator("#reload").click()
     page.page.wait_for_selector("#notice:not([hidden])")
     assert "cannot be reached" in page.text("#notice")
-    page.page.route("**/v1/tasks", lambda route: route.fulfill(json={"model": {}, "tasks": []}))
+    page.stand_in("/v1/tasks", lambda route: route.fulfill(json={"model": {}, "tasks": []}))
     page.page.get_by_role("button", name="Try again").click()
     page.page.wait_for_selector("#notice:has-text('No task is published')")
     assert "foreword registry add" in page.text("#notice")
