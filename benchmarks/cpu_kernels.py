@@ -1,4 +1,5 @@
-"""Two choices of the backbone room, measured on a CPU: attention by some rows at a time, dropout from random bytes.
+"""Three choices of the backbone room, measured on a CPU: attention by some rows at a time, dropout from random bytes,
+and tokens of a batch in few sizes.
 
     python benchmarks/cpu_kernels.py [--threads 1] [--rounds 9]
 
@@ -9,16 +10,19 @@ machine disturbs all.
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from foreword.backbones.cpu_attention import attend_in_chunks, to_be_added
 from foreword.backbones.dropout import ByteDropout
+from suite.timing import resident_memory
 
 SHAPES = ((64, 16), (16, 36), (32, 64), (16, 200), (16, 256), (8, 492))
 PROMPT, HEADS, HEAD_SIZE, WIDTH = 20, 12, 32, 384
@@ -79,6 +83,23 @@ def table(
         print(f"| {rows} x {length} | {shown} | {medians[0] / medians[-1]:.2f} |", flush=True)
 
 
+def new_sizes() -> None:
+    """Print what it costs to multiply by a matrix in sizes that were never met, beside one that was."""
+    weight, tokens = torch.randn(4 * WIDTH, WIDTH).bfloat16(), torch.randn(4096, WIDTH).bfloat16()
+    sizes = random.Random(0).sample(range(1000, 1300), 100)
+
+    def run(sizes: Sequence[int]) -> float:
+        with torch.no_grad():
+            return median(milliseconds(partial(linear, tokens[:size], weight), learning=False) for size in sizes)
+
+    run([1150] * 10)
+    one, before = run([1150] * 100), resident_memory()
+    new, kept = run(sizes), (resident_memory() - before) / len(sizes)
+    print("\nA product in bfloat16 (some 1,150 tokens, 384 to 1,536), milliseconds\n")
+    print("| a size met before | new sizes | the same sizes again | kept of a size |\n|---|---|---|---|")
+    print(f"| {one:.2f} | {new:.2f} | {run(sizes):.2f} | {kept / 2**20:.2f} MiB |")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,6 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    new_sizes()  # before there are holes in memory, which what is kept would go into
     ways = ("torch", "torch, in float32", "some rows at a time")
     for dtype in (torch.bfloat16, torch.float32):
         for learning in (True, False):

@@ -7,7 +7,9 @@ import torch
 
 import foreword as fw
 from foreword.backbones import FAMILIES, packing
-from foreword.backbones.packing import Packing
+from foreword.backbones.packing import Packing, Widening, arrangement
+from foreword.backbones.trunk import TrunkCache
+from foreword.caching import MemoryStore
 from foreword.injection import Injection
 from plain import plain_model
 from tiny import tiny_backbone
@@ -98,24 +100,60 @@ def test_batches_with_little_padding_or_gaps_stay_as_they_are():
     found = Packing.of(half)
     assert found is not None
     assert found.lengths == (10, 10, 25, 25)
-    values = torch.arange(100.0).view(4, 25)
-    torch.testing.assert_close(found.packed(values)[0], values[half.bool()])
-    torch.testing.assert_close(found.spread(found.packed(values)), values * half)
+    values = torch.arange(1.0, 101.0).view(4, 25)
+    packed = found.into(values)[0]
+    torch.testing.assert_close(packed[:70], values[half.bool()])
+    assert not packed[70:].any()
+    torch.testing.assert_close(found.back(found.into(values)), values * half)
 
 
-@pytest.mark.parametrize("way", ["packed", "spread"])
+def test_tokens_of_many_batches_come_in_few_sizes():
+    sizes = set()
+    for tokens in range(512, 1024):
+        mask = torch.arange(2048)[None] < torch.tensor([[tokens // 2], [tokens - tokens // 2]])
+        found = Packing.of(mask)
+        assert found is not None
+        assert tokens <= found.size < tokens * (1 + 1 / 16)
+        sizes.add(found.into(mask.float()).shape[1])
+    assert len(sizes) == 17
+
+
+@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize("layer", [None, 1])
+def test_rows_without_padding_get_one_of_few_lengths(family, layer, counted, monkeypatch):
+    backbone = tiny_backbone(family).double()
+    widths = []
+    backbone.trunk.encoder.register_forward_pre_hook(lambda module, given: widths.append(given[0].shape[1]))
+    ids = torch.randint(5, 60, (2, 35), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    injection = Injection([prompt(3, {1}, seed=1)])
+    cache = None if layer is None else TrunkCache(backbone, layer, MemoryStore(1 << 20))
+    with torch.no_grad():
+        found = backbone(ids, mask, injection=injection, cache=cache)
+        monkeypatch.setattr(packing, "rounded_up", lambda size: size)
+        wanted = backbone(ids, mask, injection=injection)
+    assert counted == [None, None]
+    assert widths[-2:] == [36, 35]
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_rows_are_not_made_longer_than_they_may_be():
+    mask = torch.ones(2, 71)
+    assert arrangement(mask, 512) == Widening(1)
+    assert arrangement(mask, 71) is None
+    assert arrangement(torch.ones(2, 72), 512) is None
+
+
+@pytest.mark.parametrize("way", ["into", "back"])
 def test_gradients_go_back_to_where_tokens_came_from(way):
-    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    mask = torch.arange(20)[None] < torch.tensor([[20], [13]])
     found = Packing.of(mask)
-    shape = (2, 3, 2) if way == "packed" else (1, 3, 2)
+    shape = (2, 20, 2) if way == "into" else (1, 34, 2)
     values = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(getattr(found, way), values)
 
 
 def test_layers_above_a_trunk_cache_are_packed_too(counted, monkeypatch):
-    from foreword.backbones.trunk import TrunkCache
-    from foreword.caching import MemoryStore
-
     backbone = tiny_backbone("bert")
     ids, mask, types = padded(backbone, extra=2)
     injection = Injection([prompt(3, {1, 2}, seed=1, dtype=torch.float32)])

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from foreword.backbones import Backbone, TrunkCache
+from foreword.backbones import Backbone, TrunkCache, trunk
 from foreword.caching import MemoryStore
 from foreword.errors import BackboneError
 from foreword.injection import Anchor, Injection, InputPrompt, KeyValue, Prompt
@@ -155,6 +155,22 @@ def test_what_is_kept_depends_on_the_text_alone(family):
         read(backbone, (ids, mask, None), prompt(backbone, 2), cache)
     (key,) = alone.store._kept
     assert torch.equal(alone.store._kept[key][0], beside.store._kept[key][0])
+
+
+def test_rows_are_computed_in_few_lengths(monkeypatch):
+    backbone, lengths = tiny_backbone("bert"), set()
+    original = trunk.run_below
+    monkeypatch.setattr(
+        trunk,
+        "run_below",
+        lambda b, inputs, *a, **k: lengths.add(inputs["input_ids"].shape) or original(b, inputs, *a, **k),
+    )
+    cache = TrunkCache(backbone, 1, MemoryStore(1 << 20))
+    for length in range(16, 32):
+        ids = torch.full((1, length), 7)
+        cache.entry({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    assert cache.misses == 16
+    assert lengths == {(1, 16), (1, 20), (1, 24), (1, 28), (1, 32)}
 
 
 def test_bfloat16_is_kept_where_it_is_computed_in():

@@ -55,9 +55,9 @@ def prefix_attention(
     if call.packing is None:
         return _read_prefix(module, query, key, value, attention_mask, call=call, **kwargs), None
     # (1, H, N, E) of all rows behind each other: here each has its own keys
-    query, key, value = (call.packing.spread(one.transpose(1, 2)).transpose(1, 2) for one in (query, key, value))
+    query, key, value = (call.packing.back(one.transpose(1, 2)).transpose(1, 2) for one in (query, key, value))
     out = _read_prefix(module, query, key, value, call.packing.attention_mask, call=call, **kwargs)
-    return call.packing.packed(out), None
+    return call.packing.into(out), None
 
 
 def _read_prefix(

@@ -21,7 +21,7 @@ from foreword.backbones.embedding import Layout, lay_out
 from foreword.backbones.families import FAMILIES
 from foreword.backbones.fingerprint import BackboneIdentity, tokenizer_digest, weights_digest
 from foreword.backbones.inputs import check_prompts, laid_out, positions
-from foreword.backbones.packing import Packing
+from foreword.backbones.packing import Packing, arrangement
 from foreword.backbones.probing import find_backbone_sites, run_probe
 from foreword.backbones.quantization import Quantization, quantize_linears
 from foreword.backbones.sites import layer_numbers, layers_of
@@ -353,12 +353,13 @@ class Backbone(Speaker):
         elif share and injection is not None and FAMILIES[self.family].branches:
             texts = [input_ids, attention_mask, *([] if token_type_ids is None else [token_type_ids])]
             branching = find_branching(texts, injection, self.depth, next(iter(self.sites)).stack)
-        packing, numbered = None, FAMILIES[self.family].numbered
+        arranged, numbered = None, FAMILIES[self.family].numbered
         if slots is None and branching is None and numbered is not None:
-            packing = Packing.of(inputs["attention_mask"])
-            if packing is not None:
-                inputs = packing.inputs(inputs, numbered(self.trunk.config, inputs))
-                entry = entry and entry.packed(packing)
+            arranged = arrangement(inputs["attention_mask"], self.max_length)
+            if arranged is not None:
+                inputs = arranged.inputs(inputs, numbered(self.trunk.config, inputs))
+                entry = entry and entry.arranged(arranged.into)
+        packing = arranged if isinstance(arranged, Packing) else None
         call = self.prefix_call(
             injection, slots=slots, sources=sources, keep=every_layer, branching=branching, entry=entry, packing=packing
         )
@@ -366,7 +367,7 @@ class Backbone(Speaker):
             inputs = {name: value[branching.rows[0]] if len(value) > 1 else value for name, value in inputs.items()}
         hidden = FAMILIES[self.family].run(self.trunk, inputs, call) if entry is None else run_above(self, inputs, call)
         hidden = call.side_by_side(hidden) if every_layer else call.whole(hidden)
-        return hidden if packing is None else packing.spread(hidden), layout
+        return hidden if arranged is None else arranged.back(hidden), layout
 
     def encode_images(self, pixel_values: Tensor, injection: Injection | None = None) -> Tensor:
         """Hidden states of the last layer of a model that reads images, for the class token and every patch.

@@ -35,9 +35,9 @@ class Entry(NamedTuple):
     states: Tensor
     below: Mapping[int, Tensor]
 
-    def packed(self, packing: Packing) -> Entry:
-        """The same without padding."""
-        return Entry(self.layer, packing.packed(self.states), {n: packing.packed(one) for n, one in self.below.items()})
+    def arranged(self, arrange: Callable[[Tensor], Tensor]) -> Entry:
+        """The same with its positions where the function puts them."""
+        return Entry(self.layer, arrange(self.states), {n: arrange(one) for n, one in self.below.items()})
 
 
 class Reached(Exception):  # noqa: N818  an event, not a mistake

@@ -22,6 +22,7 @@ class Loaded(Protocol):
     family: str
     kind: Kind
     language_model: bool
+    max_length: int
     model: Any
 
     @property

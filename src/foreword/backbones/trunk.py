@@ -14,11 +14,13 @@ from importlib.metadata import version
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from foreword.backbones.call import Entry
 from foreword.backbones.cutting import entry_of, run_below
 from foreword.backbones.loaded import Loaded
 from foreword.backbones.packing import row_lengths
+from foreword.backbones.sizes import rounded_up
 from foreword.caching import Store
 from foreword.errors import BackboneError
 
@@ -116,13 +118,15 @@ class TrunkCache:
     ) -> Iterator[tuple[int, Tensor]]:
         """Number and states ``(length, width)`` of each missing row.
 
-        On a CPU they run one by one, which takes hardly longer there: no padding is computed, and what is kept does not
-        depend on the rows beside it, so runs that fill the cache in other orders have the same bits.
+        On a CPU they run one by one, which takes hardly longer there: little padding is computed, and what is kept does
+        not depend on the rows beside it, so runs that fill the cache in other orders have the same bits.
         """
         alone = inputs["input_ids"].device.type == "cpu"
         for rows in [[number] for number in missing] if alone else [missing] * bool(missing):
             longest = max(lengths[number] for number in rows)
-            some = {name: value[rows, :longest] for name, value in inputs.items()}
+            if alone:
+                longest = min(rounded_up(longest, steps=4), self._backbone.max_length)
+            some = {name: pad(value[rows], (0, longest - value.shape[1])) for name, value in inputs.items()}
             states = run_below(self._backbone, some, self.layer, every_layer=self.every_layer)
             yield from ((number, one[: lengths[number]]) for number, one in zip(rows, states, strict=True))
 
