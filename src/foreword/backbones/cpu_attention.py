@@ -188,7 +188,7 @@ def _chunks(query: Tensor, key: Tensor, lengths: Sequence[int] | None) -> Iterat
     rows, heads, length, _ = query.shape
     step = max(1, AT_ONCE // max(1, heads * length * key.shape[2] * query.element_size()))
     for start in range(0, rows, step):
-        left_out = 0 if lengths is None else max(0, length - rounded_up(max(lengths[start : start + step]), steps=4))
+        left_out = 0 if lengths is None else max(0, length - rounded_up(max(lengths[start : start + step])))
         yield _Chunk(slice(start, min(start + step, rows)), length - left_out, key.shape[2] - left_out)
 
 
