@@ -114,11 +114,9 @@ class _InChunks(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, mask, kept)
         ctx.scaling, ctx.dropped, ctx.chunks = scaling, dropped, list(_chunks(query, key, asked_for))
         out = query.new_zeros(rows, length, heads, value.shape[-1])
-        room = _rooms(2, ctx.chunks, query)
         for chunk in ctx.chunks:
             asked, keys, values = _computable(query[chunk.asked], key[chunk.read], value[chunk.read])
-            products, weights = (chunk.within(one, heads) for one in room)
-            _weigh(asked * scaling, keys, chunk.of_mask(mask), products, weights)
+            weights = _weights(asked * scaling, keys, chunk.of_mask(mask))
             if kept is not None:
                 weights = thinned(weights, kept[chunk.weights], dropped)
             out.transpose(1, 2)[chunk.asked] = torch.matmul(weights, values)
@@ -130,19 +128,16 @@ class _InChunks(torch.autograd.Function):
         query, key, value, mask, kept = ctx.saved_tensors
         given = zip((query, key, value), ctx.needs_input_grad, strict=False)
         for_query, for_key, for_value = (torch.zeros_like(one) if wanted else None for one, wanted in given)
-        room = _rooms(3, ctx.chunks, query)
         for chunk in ctx.chunks:
             asked, keys, values, came = _computable(
                 query[chunk.asked], key[chunk.read], value[chunk.read], grad.transpose(1, 2)[chunk.asked]
             )
             asked = asked * ctx.scaling
-            back, weights, for_products = (chunk.within(one, query.shape[1]) for one in room)
-            _weigh(asked, keys, chunk.of_mask(mask), back, weights)
-            read = weights
-            torch.matmul(came, values.transpose(-1, -2), out=back)
+            weights = read = _weights(asked, keys, chunk.of_mask(mask))
+            back = torch.matmul(came, values.transpose(-1, -2))
             if kept is not None:
                 read, back = (thinned(one, kept[chunk.weights], ctx.dropped) for one in (weights, back))
-            back = torch.ops.aten._softmax_backward_data.out(back, weights, -1, weights.dtype, grad_input=for_products)
+            back = torch._softmax_backward_data(back, weights, -1, weights.dtype)
             if for_query is not None:
                 for_query[chunk.asked] = torch.matmul(back, keys) * ctx.scaling
             if for_key is not None:
@@ -171,11 +166,6 @@ class _Chunk(NamedTuple):
     def weights(self) -> tuple[slice, ...]:
         return *self.asked, slice(self.keys)
 
-    def within(self, room: Tensor, heads: int) -> Tensor:
-        """Room ``(b, H, T, S)`` for what stands between queries and keys, of a flat tensor."""
-        shape = torch.Size((self.rows.stop - self.rows.start, heads, self.queries, self.keys))
-        return room[: shape.numel()].view(shape)
-
     def of_mask(self, mask: Tensor | None) -> Tensor | None:
         """What a mask says of these rows; None if it hides nothing."""
         if mask is None:
@@ -189,20 +179,14 @@ def _chunks(query: Tensor, key: Tensor, lengths: Sequence[int] | None) -> Iterat
     step = max(1, AT_ONCE // max(1, heads * length * key.shape[2] * query.element_size()))
     for start in range(0, rows, step):
         left_out = 0 if lengths is None else max(0, length - rounded_up(max(lengths[start : start + step])))
-        yield _Chunk(slice(start, min(start + step, rows)), length - left_out, key.shape[2] - left_out)
+        yield _Chunk(slice(start, start + step), length - left_out, key.shape[2] - left_out)
 
 
 def _computable(*given: Tensor) -> Iterator[Tensor]:
     return (one if NATIVE_BFLOAT16 else one.float() for one in given)
 
 
-def _rooms(count: int, chunks: Sequence[_Chunk], query: Tensor) -> list[Tensor]:
-    """Flat tensors for weights of any chunk: chunks that each took their own would leave holes of all sizes behind."""
-    most = max((one.rows.stop - one.rows.start) * one.queries * one.keys for one in chunks) * query.shape[1]
-    return [query.new_empty(most, dtype=next(_computable(query[:0])).dtype) for _ in range(count)]
-
-
-def _weigh(asked: Tensor, keys: Tensor, mask: Tensor | None, products: Tensor, weights: Tensor) -> None:
-    """Write what each position reads of each; both are ``(b, H, T, S)``."""
-    torch.matmul(asked, keys.transpose(-1, -2), out=products)
-    torch.softmax(products if mask is None else products.add_(mask), -1, out=weights)
+def _weights(asked: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+    """What each position reads of each, ``(b, H, T, S)``."""
+    products = torch.matmul(asked, keys.transpose(-1, -2))
+    return (products if mask is None else products.add_(mask)).softmax(-1)

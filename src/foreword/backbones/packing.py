@@ -59,8 +59,6 @@ class Packing:
         Args:
             mask: ``(B, S)``, nonzero for real tokens, padding on the right.
         """
-        if mask.device.type != "cpu" or torch.compiler.is_compiling():
-            return None
         lengths = row_lengths(mask)
         if lengths is None:
             return None
@@ -129,8 +127,10 @@ def arrangement(mask: Tensor, longest: int) -> Packing | Widening | None:
         mask: ``(B, S)``, nonzero for real tokens.
         longest: the most positions of one row.
     """
+    if mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
     packing = Packing.of(mask)
-    if packing is not None or mask.device.type != "cpu" or torch.compiler.is_compiling():
+    if packing is not None:
         return packing
     length = mask.shape[1]
     more = min(rounded_up(length), longest) - length
