@@ -43,6 +43,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "few": {"rows": 2, "batch_size": 1},
     "tokens": {"batch_tokens": 40},
+    "pieces": {"batch_size": 6, "tokens_at_once": 12, "task": "ner"},
 }
 """Name -> arguments of `tiny_trainer`. Nothing is dropped, so that one process has nothing to draw."""
 

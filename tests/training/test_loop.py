@@ -57,6 +57,12 @@ def identical(one, other):
     assert one[1] == other[1]
 
 
+def computed(trainer):
+    """The pieces of the first step."""
+    [lane] = trainer.lanes
+    return [piece for rows in trainer.stream.epoch(0)[0].parts for piece in lane.pieces(rows, trainer.most_tokens)]
+
+
 class TestSameBits:
     @pytest.mark.parametrize("run", RUNS)
     def test_the_same_seed_twice(self, run):
@@ -264,11 +270,20 @@ class TestSteps:
         assert trainer.fit().progress.step == trainer.total_steps
 
     @pytest.mark.parametrize("task", TASKS)
-    @pytest.mark.parametrize(("batch_size", "parts", "rows"), [(8, 2, 16), (6, 3, 15)])
-    def test_parts_make_no_difference(self, task, batch_size, parts, rows):
+    @pytest.mark.parametrize(
+        ("rows", "parts"),
+        [
+            (16, {"batch_size": 8, "accumulation_steps": 2}),
+            (15, {"batch_size": 6, "accumulation_steps": 3}),
+            (15, {"batch_size": 15, "tokens_at_once": 30}),
+            (16, {"batch_size": 8, "accumulation_steps": 2, "tokens_at_once": 1}),
+        ],
+    )
+    def test_parts_make_no_difference(self, task, rows, parts):
         settings = {"task": task, "method": NO_DROPOUT, "rows": rows, "epochs": 3, "max_grad_norm": 0}
         whole = tiny_trainer(**settings, batch_size=rows)
-        in_parts = tiny_trainer(**settings, batch_size=batch_size, accumulation_steps=parts)
+        in_parts = tiny_trainer(**settings, **parts)
+        assert len(computed(whole)) == 1 < len(computed(in_parts))
         for trainer in (whole, in_parts):
             trainer.fit()
             assert trainer.progress.step == 3
@@ -279,6 +294,11 @@ class TestSteps:
         scale = max(slots["exp_avg"].abs().max().item() for slots in moments[0])
         for one, other in zip(*moments, strict=True):
             torch.testing.assert_close(one["exp_avg"], other["exp_avg"], rtol=1e-3, atol=1e-4 * scale)
+
+    def test_a_cpu_computes_so_much_at_once_and_a_gpu_everything(self):
+        assert TrainingSettings().most_tokens(torch.device("cpu")) == 2048
+        assert TrainingSettings().most_tokens(torch.device("cuda")) is None
+        assert TrainingSettings(tokens_at_once=7).most_tokens(torch.device("cuda")) == 7
 
     def test_gradients_are_scaled_down_to_the_wanted_norm(self):
         norms = {}

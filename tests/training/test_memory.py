@@ -72,7 +72,7 @@ def test_fine_tuning_keeps_more_and_upper_layers_alone_less():
     assert frozen < 0.7 * tuned
 
 
-def peak(method, connection):
+def peak(connection, method, **settings):
     """Bytes by which the process rises in three steps; runs in a process of its own."""
     torch.set_num_threads(1)
     backbone = tiny_backbone(
@@ -99,7 +99,7 @@ def peak(method, connection):
     with pytest.raises(KeyboardInterrupt):
         fw.train(
             backbone, method, fw.Classification(), train=data, dev=data[:2], progress=False, tracker=Watch(),
-            batch_size=16, epochs=9, evaluate_every_steps=99,
+            batch_size=16, epochs=9, evaluate_every_steps=99, **settings,
         )  # fmt: skip
     connection.send(memory("VmHWM") - start)
 
@@ -109,14 +109,25 @@ def memory(field):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
-def test_a_step_with_a_prompt_takes_less_than_one_of_fine_tuning():
+def peaks(*runs):
+    """Of each in turn."""
     context, found = multiprocessing.get_context("spawn"), []
-    for method in (fw.PTuningV2(prompt_length=8), fw.FineTuning()):
+    for method, settings in runs:
         ours, theirs = context.Pipe()
-        process = context.Process(target=peak, args=(method, theirs))
+        process = context.Process(target=peak, args=(theirs, method), kwargs=settings)
         process.start()
         theirs.close()
         found.append(ours.recv())
         process.join()
-    assert found[0] < 0.75 * found[1]
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
+class TestPeaks:
+    def test_of_a_prompt_less_than_of_fine_tuning(self):
+        prompt, tuning = peaks((fw.PTuningV2(prompt_length=8), {}), (fw.FineTuning(), {}))
+        assert prompt < 0.75 * tuning
+
+    def test_in_pieces_less_than_at_once(self):
+        whole, pieces = peaks(*((fw.PTuningV2(prompt_length=8), {"tokens_at_once": most}) for most in (2048, 410)))
+        assert pieces < 0.6 * whole

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import foreword as fw
 from foreword.artifacts.format import load_artifact
@@ -80,6 +82,27 @@ def lane_of(name: str, count: int, together: bool = False) -> Lane:
     rows = [range(number % 7 + 1) for number in range(count)]
     data = EncodedSet([], rows, [range(i, min(i + 3, count)) for i in range(0, count, 3)], Counter())
     return Lane(name, None, SimpleNamespace(together=together), data, data)
+
+
+class TestPieces:
+    @given(rows=st.lists(st.integers(0, 39), min_size=1, unique=True), most=st.integers(1, 60), together=st.booleans())
+    def test_hold_every_row_once_and_no_more_than_fits(self, rows, most, together):
+        lane = lane_of("a", 40, together)
+        if together:
+            rows = [row for row in rows if row % 3 == 0 and row < 39]
+            rows = [row + place for row in rows for place in range(3)] or [0, 1, 2]
+        found = lane.pieces(rows, most)
+        assert sorted(row for piece in found for row in piece) == sorted(rows)
+        for piece in found:
+            units = lane.units_of(piece)
+            assert all(len(unit) == 3 for unit in units) or not together
+            assert len(piece) * max(lane.train.lengths[row] for row in piece) <= most or len(units) == 1
+
+    def test_none_where_all_fit(self):
+        lane = lane_of("a", 14)
+        rows = [9, 3, 6, 0]  # of 3, 4, 7 and 1 tokens
+        assert lane.pieces(rows, None) == lane.pieces(rows, 28) == [rows]
+        assert lane.pieces(rows, 27) == [[0, 9, 3], [6]]
 
 
 class TestStream:

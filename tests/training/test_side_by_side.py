@@ -122,10 +122,11 @@ def test_every_task():
     "changes",
     [
         {"accumulation_steps": 3, "evaluate_every_steps": 2},
+        {"tokens_at_once": 9},
         {"gradient_checkpointing": True},
         {"early_stopping_patience": 1, "epochs": 6, "learning_rate": 1e-9, "head_learning_rate": 1e-9},
     ],
-    ids=["accumulating", "recomputing", "stopping-early"],
+    ids=["accumulating", "in-pieces", "recomputing", "stopping-early"],
 )
 def test_beside_a_run_of_other_steps(changes):
     shared = {"gradient_checkpointing": True} if "gradient_checkpointing" in changes else {}
@@ -141,12 +142,26 @@ def test_in_bfloat16():
 
 def test_one_pass_for_all():
     """Of K runs of 12 steps there are 12 passes of the backbone, with the rows of all."""
-    backbone, rows = tiny_backbone(), []
+    assert [rows for rows, _ in passes(runs=3)] == [12] * 12
+
+
+def test_only_as_many_in_a_pass_as_are_computed_at_once():
+    together = passes(runs=4)
+    most = max(rows * tokens for rows, tokens in together) // 2
+    apart = passes(runs=4, tokens_at_once=most)
+    assert max(rows * tokens for rows, tokens in apart) <= most
+    assert len(together) < len(apart) < 4 * len(together)
+    assert sum(rows for rows, _ in apart) == sum(rows for rows, _ in together)
+
+
+def passes(runs, **settings):
+    """Rows of every training pass, and their length."""
+    backbone, found = tiny_backbone(), []
     backbone.register_forward_pre_hook(
-        lambda module, inputs: rows.append(len(inputs[0])) if torch.is_grad_enabled() else None
+        lambda module, inputs: found.append(tuple(inputs[0].shape)) if torch.is_grad_enabled() else None
     )
-    train_side_by_side(backbone, [plan(backbone, seed=seed) for seed in range(3)])
-    assert rows == [12] * 12
+    train_side_by_side(backbone, [plan(backbone, seed=seed, **settings) for seed in range(runs)])
+    return found
 
 
 def test_a_single_one_is_bit_for_bit_the_single_run():

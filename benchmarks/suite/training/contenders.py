@@ -45,10 +45,14 @@ CONTENDERS: Mapping[str, Contender] = {
     "PEFT LoRA r=8": peft("LoraConfig", r=8, target_modules=["query", "value"]),
     "AdapterHub prefix p=20": Contender(PLAIN, {"model": "adapters", "prefix_length": 20, "flat": True}, "adapters"),
     "Foreword p=20": foreword(prompt_length=20),
+    "Foreword p=20, batch at once": foreword({"tokens_at_once": 10**6}, prompt_length=20),
     "Foreword p=100": foreword(prompt_length=100),
     "Foreword p=100, MLP": foreword(prompt_length=100, reparameterization="mlp", mlp_hidden=384),
     "Foreword p=20, top third": foreword({"trunk_cache": "off"}, prompt_length=20, layers="top-2"),
     "Foreword p=20, top third, cached": foreword({"trunk_cache": "memory"}, prompt_length=20, layers="top-2"),
+    "Foreword p=20, top third, cached, batch at once": foreword(
+        {"trunk_cache": "memory", "tokens_at_once": 10**6}, prompt_length=20, layers="top-2"
+    ),
 }
 
 

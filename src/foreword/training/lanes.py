@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from foreword.data.batching import bucketed_batches, token_batches
+from foreword.data.batching import bucketed_batches, sorted_batches, token_batches
 from foreword.inference.encoding import EncodedSet
 from foreword.model import PromptedModel
 from foreword.tasks import Task
@@ -49,6 +49,13 @@ class Lane:
             units.append(self.train.rows_of[number])
             place += len(units[-1])
         return units
+
+    def pieces(self, rows: list[int], most_tokens: int | None) -> list[list[int]]:
+        """A batch in pieces of at most so many positions, rows of similar length together; whole if it has no more."""
+        units = self.units_of(rows)
+        lengths, sizes = [max(self.train.lengths[row] for row in unit) for unit in units], [len(u) for u in units]
+        found = list(sorted_batches(lengths, len(rows), most_tokens=most_tokens, rows=sizes))
+        return [rows] if len(found) == 1 else [[row for number in piece for row in units[number]] for piece in found]
 
     def batches(self, settings: TrainingSettings, number: int) -> list[list[int]]:
         """The rows of every batch of one pass over the training data, passes counted from 0; equally many in each."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foreword.backbones import TrunkCaches
-from foreword.data.batching import joined
+from foreword.data.batching import joined, sorted_batches
 from foreword.injection import Injection, Prompt
 from foreword.model import PromptedModel, Reading
 from foreword.training.loop import Outcome, Part, Trainer, stopping
@@ -126,7 +126,7 @@ def _gradients(runs: Sequence[Run]) -> list[float]:
     with precision():
         turns = [_turn(run) for run in runs]
     losses: dict[Run, Tensor] = {}
-    for company in grouped(turns, _pass_of):
+    for company in _companies(turns, runs[0].trainer.most_tokens):
         with precision():
             logits = _logits(company)
         found = [turn.part.loss(one) for turn, one in zip(company, logits, strict=True)]
@@ -142,6 +142,15 @@ def _turn(run: Run) -> _Turn:
         part.train()
     with run.draws():
         return _Turn(run, run.part, model.reading(run.part.batch))
+
+
+def _companies(turns: Sequence[_Turn], most_tokens: int | None) -> Iterator[list[_Turn]]:
+    """Turns that share a pass, which has at most so many positions if it is not of one alone."""
+    for alike in grouped(turns, _pass_of):
+        lengths = [turn.reading.batch.input_ids.shape[1] for turn in alike]
+        sizes = [turn.rows for turn in alike]
+        for numbers in sorted_batches(lengths, sum(sizes), most_tokens=most_tokens, rows=sizes):
+            yield [alike[number] for number in numbers]
 
 
 def _pass_of(turn: _Turn) -> tuple[object, ...]:

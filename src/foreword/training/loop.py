@@ -231,7 +231,9 @@ class Trainer:
         return {lane.name: self._outcome(lane, found[lane.name]) for lane in self.lanes}
 
     def _outcome(self, lane: Lane, found: Evaluation) -> Outcome:
-        padding = padding_ratio(lane.train.lengths, lane.batches(self.settings, 0))
+        batches = lane.batches(self.settings, 0)
+        computed = [piece for batch in batches for piece in lane.pieces(batch, self.most_tokens)]
+        padding = padding_ratio(lane.train.lengths, computed)
         return Outcome(*found, progress=self.progress, padding=padding, trunk_cache=self.trunks.facts)
 
     @property
@@ -267,7 +269,7 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.processes.seed(self.settings.seed, self.progress.step)
-        parts = [self._part(lane, rows) for rows in step.parts]
+        parts = [self._part(lane, rows) for whole in step.parts for rows in lane.pieces(whole, self.most_tokens)]
         # Means over the parts are weighted by the targets in them, so that parts and processes make no difference.
         everywhere = self.processes.total(sum(count for _, count in parts))
         total = 0.0
@@ -286,6 +288,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(lane.train.rows[i]) for rows in step.parts for i in rows)
         self._account(lane, total, tokens, time.perf_counter() - began, factor)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Positions that all processes together compute at once; None for all of a batch."""
+        most = self.settings.most_tokens(self.processes.device)
+        return None if most is None else most * self.processes.count
 
     @property
     def _bf16(self) -> bool:
