@@ -29,6 +29,7 @@ NAMES = [
     "Generation",
     "HeadOnly",
     "IA3",
+    "LNTuning",
     "LayerDeltas",
     "LoRA",
     "Mixing",

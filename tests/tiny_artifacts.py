@@ -34,6 +34,7 @@ METHODS: dict[str, Method] = {
     "warp": fw.WARP(template=(2, "text", 2)),
     "fine-tuning": fw.FineTuning(),
     "bitfit": fw.BitFit(),
+    "ln-tuning": fw.LNTuning(),
     "lora": fw.LoRA(r=2),
     "ia3": fw.IA3(),
     "adapter": fw.Adapter(bottleneck=3),

@@ -35,7 +35,7 @@ def test_every_kind_of_artifact_has_one(task, method):
         manifest.parameters.head > 0 and method != "fine-tuning"
     )
     assert ("odules for its layers " in card) == (method in ("lora", "ia3", "adapter", "combined"))
-    assert ("Some of its weights, tuned, " in card) == (method == "bitfit")
+    assert ("Some of its weights, tuned, " in card) == (method in ("bitfit", "ln-tuning"))
     assert not {"{{", "}}", "{%", "None"} & set(card.split())
 
 

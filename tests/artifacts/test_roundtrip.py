@@ -40,6 +40,7 @@ MORE = {
     "warp": {"unfolded.safetensors"},
     "fine-tuning": {"backbone.safetensors"},
     "bitfit": {"backbone.safetensors"},
+    "ln-tuning": {"backbone.safetensors"},
     "lora": set(),
     "ia3": set(),
     "adapter": set(),

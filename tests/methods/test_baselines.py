@@ -20,18 +20,19 @@ from foreword.backbones.fingerprint import weights_digest
 from foreword.data.batching import Batch
 from foreword.errors import ArtifactError, BackboneError, MethodError
 from foreword.heads import Head
-from foreword.methods import IA3, Adapter, BitFit, FineTuning, HeadOnly, LoRA, Method, PTuningV2, attach
+from foreword.methods import IA3, Adapter, BitFit, FineTuning, HeadOnly, LNTuning, LoRA, Method, PTuningV2, attach
 from foreword.model import PromptedModel
 from foreword.training.loop import Interrupted
 from plain import TEXTS, batch_of, plain_model, row_of
-from tiny import tiny_backbone
+from tiny import TINY, tiny_backbone
 from tiny_artifacts import answers_of, change_manifest, change_tensors, records, tiny_artifact, train_tiny
 from tiny_runs import Recorder, tiny_trainer
 
 FAMILIES = ["bert", "roberta", "electra", "albert", "deberta", "deberta-v2", "mpnet", "distilbert", "gpt2", "t5"]
 PLAIN = ["bert", "roberta", "electra", "gpt2", "t5"]  # run here without our seam as well
 ATTACHED = {"lora": LoRA(r=2, alpha=6), "ia3": IA3(), "adapter": Adapter(bottleneck=3)}
-BASELINES = {**ATTACHED, "bitfit": BitFit()}
+IN_PLACE = {"bitfit": BitFit(), "ln-tuning": LNTuning()}
+BASELINES = {**ATTACHED, **IN_PLACE}
 NO_BIASES = {"t5"}
 
 
@@ -345,6 +346,14 @@ class TestGradients:
             assert hidden.dtype == torch.bfloat16
 
 
+def in_place(method, weights):
+    """What of a backbone's own weights a baseline trains."""
+    if method == "ln-tuning":
+        layers = {f"{n}." for n, module in weights.named_modules() if "Norm" in type(module).__name__}
+        return {n for n, _ in weights.named_parameters() if n.startswith(tuple(layers))} if layers else set()
+    return {n for n, _ in weights.named_parameters() if method == "bitfit" and "bias" in n.rpartition(".")[2]}
+
+
 @pytest.mark.parametrize("name", BASELINES)
 class TestTraining:
     @pytest.fixture(autouse=True)
@@ -365,12 +374,12 @@ class TestTraining:
         after = {n: p.detach() for n, p in (*model.trainable(), *weights.state_dict(prefix="~").items())}
         assert before.keys() == after.keys()
         moved = {n for n in before if not torch.equal(before[n], after[n])}
-        biases = {n for n, _ in weights.named_parameters() if name == "bitfit" and "bias" in n.rpartition(".")[2]}
+        tuned = in_place(name, weights)
         trained = {n for n, _ in model.trainable()}
-        assert moved == trained | {f"~{n}" for n in biases}
-        assert {n.removeprefix("backbone.") for n in trained if n.startswith("backbone.")} == biases
-        assert {n.partition(".")[0] for n in trained} == {"head", "backbone" if biases else "attachment"}
-        assert {n for n, p in weights.named_parameters() if p.requires_grad} == biases
+        assert moved == trained | {f"~{n}" for n in tuned}
+        assert {n.removeprefix("backbone.") for n in trained if n.startswith("backbone.")} == tuned
+        assert {n.partition(".")[0] for n in trained} == {"head", "backbone" if tuned else "attachment"}
+        assert {n for n, p in weights.named_parameters() if p.requires_grad} == tuned
 
     def test_resumed_equals_uninterrupted(self, name, tmp_path):
         method = LoRA(r=2, dropout=0.2) if name == "lora" else BASELINES[name]
@@ -405,6 +414,19 @@ class TestBitFit:
         assert {f"encoder.layer.0.attention.self.{letter}_bias" for letter in "qv"} <= names
 
 
+class TestLNTuning:
+    @pytest.mark.parametrize("family", sorted(TINY))
+    def test_gains_and_biases_of_all_normalization_layers(self, family):
+        weights = tiny_backbone(family).model
+        names = LNTuning().tuned([name for name, _ in weights.named_parameters()])
+        assert names == in_place("ln-tuning", weights)
+        assert {p.dim() for n, p in weights.named_parameters() if n in names} == {1}
+
+    def test_a_backbone_without_any(self):
+        with pytest.raises(MethodError, match="no module of the backbone is called a norm"):
+            LNTuning().tuned(["encoder.layer.0.query.weight", "normal_head.query.bias"])
+
+
 class TestArtifacts:
     @pytest.fixture
     def artifact_copy(self, tmp_path):
@@ -422,7 +444,7 @@ class TestArtifacts:
         said = answers_of(prompted)
         loaded = fw.load(tmp_path / "a", backbone=shared)
         assert answers_of(loaded) == expected
-        if method == "bitfit":
+        if method in IN_PLACE:
             with pytest.raises(BackboneError, match=r"changed by another model since .* Load a backbone of its own"):
                 answers_of(prompted)
             return
@@ -513,7 +535,7 @@ class TestArtifacts:
         with pytest.raises(BackboneError, match="changed by another model"):
             mixed.predict([("a", item)])
 
-    @pytest.mark.parametrize("method", ["lora", "bitfit", "head-only"])
+    @pytest.mark.parametrize("method", ["lora", "bitfit", "ln-tuning", "head-only"])
     def test_nothing_that_needs_the_published_weights_goes_onto_tuned_ones(self, method):
         backbone = tiny_backbone()
         tuned = fw.load(tiny_artifact("classification", "fine-tuning"), backbone=backbone)

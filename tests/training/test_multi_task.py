@@ -398,7 +398,7 @@ def approximately(value):
 
 
 class TestRefused:
-    @pytest.mark.parametrize("method", ["fine-tuning", "bitfit"])
+    @pytest.mark.parametrize("method", ["fine-tuning", "bitfit", "ln-tuning"])
     def test_a_method_that_tunes_the_backbone(self, method):
         with pytest.raises(MethodError, match=f"'{method}' trains weights of the backbone itself, and several tasks"):
             train_together(method)

@@ -288,7 +288,7 @@ class TestSeeds:
 
 
 class TestRefused:
-    @pytest.mark.parametrize("method", [fw.FineTuning(), fw.BitFit()], ids=lambda method: method.name)
+    @pytest.mark.parametrize("method", [fw.FineTuning(), fw.BitFit(), fw.LNTuning()], ids=lambda method: method.name)
     def test_what_trains_the_backbone(self, method):
         self.refused(f"method.type: '{method.name}' trains weights of the backbone itself", method=method)
 

@@ -17,6 +17,7 @@ from foreword.methods.baselines.bitfit import BitFit
 from foreword.methods.baselines.fine_tuning import FineTuning
 from foreword.methods.baselines.head_only import HeadOnly
 from foreword.methods.baselines.ia3 import IA3
+from foreword.methods.baselines.ln_tuning import LNTuning
 from foreword.methods.baselines.lora import LoRA
 from foreword.methods.combined import Combined
 from foreword.methods.composition import average, stack
@@ -39,6 +40,7 @@ METHODS: dict[str, type[Method]] = {
         WARP,
         FineTuning,
         BitFit,
+        LNTuning,
         LoRA,
         IA3,
         Adapter,
@@ -62,6 +64,7 @@ __all__ = [
     "FoldedPrompt",
     "HeadOnly",
     "Host",
+    "LNTuning",
     "LayerDeltas",
     "LoRA",
     "Method",

@@ -17,6 +17,7 @@ METHOD_NAMES = {
     "warp": "WARP",
     FULL: "Fine-tuning",
     "bitfit": "BitFit",
+    "ln-tuning": "LN-tuning",
     "lora": "LoRA",
     "ia3": "(IA)^3",
     "adapter": "Adapters",

@@ -89,6 +89,7 @@ _SPACES: dict[str, Callable[[int], Space]] = {
     "warp": lambda _: (*AROUND_TEXT, Dimension("method.template", ([5, "text", 5], [10, "text", 10]))),
     "fine-tuning": lambda _: _trained_weights(1e-5, 5e-4),
     "bitfit": lambda _: _trained_weights(1e-4, 1e-2),
+    "ln-tuning": lambda _: _trained_weights(1e-4, 1e-2),
     "lora": lambda _: _beside(1e-4, 1e-2, "method.r", (2, 4, 8, 16, 32)),
     "ia3": lambda _: _beside(1e-3, 3e-2),
     "adapter": lambda _: _beside(1e-4, 1e-2, "method.bottleneck", (8, 64, 256)),
