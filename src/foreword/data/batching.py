@@ -13,8 +13,6 @@ from torch import Tensor
 
 IGNORED = -100
 """Target value that no loss counts."""
-AT_ONCE_ON_A_CPU = 2048
-"""Positions that a CPU computes at once, padding included: with more it is no faster and takes more memory."""
 SIMILAR = 0.9
 """Least length of a row over that of the longest which it shares batches with, where there are enough such rows."""
 WRITTEN = "written"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from foreword.data.batching import AT_ONCE_ON_A_CPU, WRITTEN, Batch, Encoded, collate, sorted_batches
+from foreword.data.batching import WRITTEN, Batch, Encoded, collate, sorted_batches
 from foreword.inference.encoding import EncodedSet
 from foreword.inference.writing import settings_of, texts_of, token_scores
 from foreword.model import PromptedModel
@@ -20,7 +20,7 @@ AnswerT = TypeVar("AnswerT")
 
 def most_tokens(device: torch.device) -> int:
     """Positions per batch, padding included, beyond which a device is not faster any more and only takes memory."""
-    return AT_ONCE_ON_A_CPU if device.type == "cpu" else 16384
+    return 4096 if device.type == "cpu" else 16384
 
 
 def row_logits(
