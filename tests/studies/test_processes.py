@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from foreword.studies.cells.running import run_study
 from foreword.studies.cells.study_file import load_study
 
@@ -35,7 +37,8 @@ def test_two_workers_share_the_cells(study_file):
     assert ran == []
 
 
-def test_ctrl_c_reaches_all_of_them(study_file):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "polite kill"])
+def test_a_stop_reaches_all_of_them(study_file, sent):
     study_file.write_text(study_file.read_text().replace("set = { ", 'set = { "training.epochs" = 90000, ', 2))
     process, out = start(study_file), study_file.with_name("out")
     deadline = time.monotonic() + 600
@@ -43,7 +46,7 @@ def test_ctrl_c_reaches_all_of_them(study_file):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     assert "Traceback" not in err

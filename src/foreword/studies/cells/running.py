@@ -251,12 +251,13 @@ def _work_in_processes(call: Call, jobs: int) -> None:
     context = get_context("spawn")
     threads, stop = max(1, _cores() // jobs), context.Event()
     workers = [context.Process(target=_worker, args=(call, threads, stop)) for _ in range(jobs)]
-    with _deaf():  # until a worker has found its feet
+    with _handled(signal.SIGINT, signal.SIG_IGN):  # Ctrl-C, until a worker has found its feet
         for worker in workers:
             worker.start()
     try:
-        for worker in workers:
-            worker.join()
+        with _handled(signal.SIGTERM, signal.default_int_handler):  # a polite kill leaves no worker behind
+            for worker in workers:
+                worker.join()
     except KeyboardInterrupt:
         stop.set()
         for worker in workers:  # each saves its checkpoint first
@@ -276,13 +277,13 @@ _STOPPED = 130
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes that are started here begin without an ear for Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _handled(number: signal.Signals, handler: signal.Handlers | Callable[..., object]) -> Iterator[None]:
+    """While it lasts, a signal has this handler; processes that are started meanwhile inherit one that ignores it."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def _worker(call: Call, threads: int, stop: Event) -> None:
