@@ -350,7 +350,7 @@ def in_place(method, weights):
     """What of a backbone's own weights a baseline trains."""
     if method == "ln-tuning":
         layers = {f"{n}." for n, module in weights.named_modules() if "Norm" in type(module).__name__}
-        return {n for n, _ in weights.named_parameters() if n.startswith(tuple(layers))} if layers else set()
+        return {n for n, _ in weights.named_parameters() if n.startswith(tuple(layers))}
     return {n for n, _ in weights.named_parameters() if method == "bitfit" and "bias" in n.rpartition(".")[2]}
 
 

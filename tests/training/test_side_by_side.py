@@ -142,25 +142,25 @@ def test_in_bfloat16():
 
 def test_one_pass_for_all():
     """Of K runs of 12 steps there are 12 passes of the backbone, with the rows of all."""
-    assert [rows for rows, _ in passes(runs=3)] == [12] * 12
+    assert [rows for rows, _ in passes({}, {}, {})] == [12] * 12
 
 
 def test_only_as_many_in_a_pass_as_are_computed_at_once():
-    together = passes(runs=4)
+    together = passes({}, {}, {}, {})
     most = max(rows * tokens for rows, tokens in together) // 2
-    apart = passes(runs=4, tokens_at_once=most)
+    apart = passes({}, {"tokens_at_once": most}, {}, {})  # of one of them, whichever
     assert max(rows * tokens for rows, tokens in apart) <= most
     assert len(together) < len(apart) < 4 * len(together)
     assert sum(rows for rows, _ in apart) == sum(rows for rows, _ in together)
 
 
-def passes(runs, **settings):
-    """Rows of every training pass, and their length."""
+def passes(*settings):
+    """Rows of every training pass, and their length, of runs with these settings."""
     backbone, found = tiny_backbone(), []
     backbone.register_forward_pre_hook(
         lambda module, inputs: found.append(tuple(inputs[0].shape)) if torch.is_grad_enabled() else None
     )
-    train_side_by_side(backbone, [plan(backbone, seed=seed, **settings) for seed in range(runs)])
+    train_side_by_side(backbone, [plan(backbone, seed=seed, **own) for seed, own in enumerate(settings)])
     return found
 
 

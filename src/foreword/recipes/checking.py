@@ -105,5 +105,5 @@ def unknown(key: str, where: str, known: Iterable[str]) -> str:
     """
     known = tuple(known)
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
+    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known) or 'none'}"
     return f"{f'{where}.' if where else ''}{key}: unknown key; {hint}"

@@ -126,7 +126,8 @@ def _gradients(runs: Sequence[Run]) -> list[float]:
     with precision():
         turns = [_turn(run) for run in runs]
     losses: dict[Run, Tensor] = {}
-    for company in _companies(turns, runs[0].trainer.most_tokens):
+    limits = [run.trainer.most_tokens for run in runs]
+    for company in _companies(turns, min((most for most in limits if most is not None), default=None)):
         with precision():
             logits = _logits(company)
         found = [turn.part.loss(one) for turn, one in zip(company, logits, strict=True)]
