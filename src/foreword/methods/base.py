@@ -177,12 +177,15 @@ class Method(BaseModel):
     Attributes:
         name: the word for it in recipes and artifacts.
         summary: one line for `foreword methods`.
+        first_defaults: what settings were by default when they came, where that has changed. Finished runs of
+            studies are known by what differs from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    first_defaults: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def tunes_backbone(self) -> bool:

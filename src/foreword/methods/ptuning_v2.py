@@ -31,6 +31,7 @@ class PTuningV2(Method):
 
     name: ClassVar[str] = "ptuning-v2"
     summary: ClassVar[str] = "keys and values before the text at every layer (Liu et al. 2022)"
+    first_defaults: ClassVar[Mapping[str, Any]] = {"dropout": 0.1, "init_scale": 0.02}
 
     prompt_length: PositiveInt = 20
     """P, prompt positions per layer. Classification likes fewer than 20, tagging about 100 (section 3.3)."""
@@ -41,15 +42,16 @@ class PTuningV2(Method):
     """Train the prompt itself, or an MLP that makes it and is folded away afterwards."""
     mlp_hidden: PositiveInt = 512
     """Width of the MLP's hidden layer."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability with which single numbers of the prompt are dropped while training."""
     init: Init = "normal"
     """Start from normal random numbers, or from the keys and values that the bare backbone computes for real
     tokens: those of init_text, or frequent ones sampled from its vocabulary."""
     init_text: str | None = None
     """The text of init = 'text', repeated or cut to the prompt's length."""
-    init_scale: PositiveFloat = 0.02
-    """Standard deviation of the normal distribution the prompt starts from (with the MLP, its embeddings)."""
+    init_scale: PositiveFloat = 1.0
+    """Standard deviation of the normal distribution the prompt starts from (with the MLP, its embeddings). Small
+    numbers let all positions learn the same (docs/studies)."""
     gate: bool = False
     """Give the prompt a softmax of its own, and every head a learned share of it that starts at none."""
     shift_positions: bool = False

@@ -50,8 +50,8 @@ class Cell:
     def key(self) -> str:
         """Digest of all that is run: what differs from the defaults in the recipe, and the bytes of its data.
 
-        Names, and where files lie, do not count. Neither do settings at their defaults, so that a release which adds
-        a setting knows the cells again that were finished before it.
+        Names, and where files lie, do not count. Neither do settings at the defaults they came with, so that a release
+        which adds a setting, or changes a default, knows the cells again that were finished before it.
         """
         recipe = self.checked
         training = _chosen(recipe.training) | {"tensorboard": None, "start_from": _of_files(recipe.training.start_from)}
@@ -92,7 +92,13 @@ def merged(*overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _chosen(settings: BaseModel) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    """What differs from the defaults that settings came with."""
+    said = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    for name, first in getattr(settings, "first_defaults", {}).items():
+        said.pop(name, None)
+        if (value := getattr(settings, name)) != first:
+            said[name] = value
+    return said
 
 
 def _of_files(*files: str | None) -> list[list[str]]:
