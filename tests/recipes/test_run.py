@@ -165,7 +165,7 @@ class TestResume:
         assert [(entry["step"], entry["resumed_at"]) for entry in log if entry["event"] == "start"] == [(0, 0), (3, 3)]
         assert [entry["step"] for entry in log if entry["event"] == "evaluation"] == [2, 4]
 
-    @pytest.mark.parametrize("override", ["training.epochs=3", "method.dropout=0", "task.pooling=first"])
+    @pytest.mark.parametrize("override", ["training.epochs=3", "method.dropout=0.2", "task.pooling=first"])
     def test_refuses_another_recipe_and_touches_nothing(self, recipe, stopped, override):
         before = {path.name: path.read_bytes() for path in stopped.iterdir()}
         with pytest.raises(CheckpointError, match="belongs to another recipe or other data"):

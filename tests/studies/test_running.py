@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from foreword.errors import ForewordError
+from foreword.methods import METHODS
 from foreword.recipes import load_recipe, run_recipe
 from foreword.studies.cells import running
 from foreword.studies.cells.cell import Cell
@@ -195,6 +196,23 @@ class TestAgain:
         assert before.key == Cell(before.recipe, before.overrides, {"other": "name"}).key
         assert before.key != Cell(before.recipe, (*before.overrides, "training.epochs=3")).key
         assert before.key == Cell(before.recipe, (*before.overrides, "training.max_grad_norm=1.0")).key  # the default
+
+    def test_a_default_that_has_changed_counts_as_what_it_was(self, study_file, monkeypatch):
+        cell = load_study(study_file).entrants[0].trials()[0]
+
+        def key(*changes: str) -> str:
+            return Cell(cell.recipe, (*cell.overrides, "method.type=ptuning-v2", *changes)).key
+
+        assert key() == key("method.init_scale=1.0", "method.dropout=0.0")
+        assert key("method.init_scale=0.02") != key() != key("method.dropout=0.1")
+        first = key("method.init_scale=0.02", "method.dropout=0.1")
+        monkeypatch.setattr(METHODS["ptuning-v2"], "first_defaults", {})
+        assert first == key()  # of either, nothing is said
+
+    @pytest.mark.parametrize("method", sorted(METHODS))
+    def test_first_defaults_are_of_settings_that_are_there_and_differ_from_today(self, method):
+        for name, first in METHODS[method].first_defaults.items():
+            assert METHODS[method].model_fields[name].default != first
 
 
 class TestFailure:
