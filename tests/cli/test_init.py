@@ -12,7 +12,7 @@ from foreword.data.readers import read_records
 from foreword.methods import PTuningV2
 from foreword.recipes import load_recipe
 from foreword.recipes.schema import DataTable
-from foreword.recipes.templates import ACTIVE, METHOD, RATES, SUFFIXES, data_help, write_recipe
+from foreword.recipes.templates import ACTIVE, METHOD, SUFFIXES, data_help, write_recipe
 from foreword.recipes.templates.settings import list_settings, toml_value
 from foreword.tasks import TASKS, Classification
 from foreword.training.settings import TrainingSettings
@@ -47,8 +47,7 @@ def test_every_setting_is_there_with_its_default(tmp_path, task):
     assert set(written["data"]) == set(DataTable.model_fields)
     recipe = load_recipe(plain)
     assert recipe.method == PTuningV2()
-    rate = RATES.get(task, PTuningV2().default_learning_rate)
-    assert recipe.training == TrainingSettings(learning_rate=rate)
+    assert recipe.training == TrainingSettings(learning_rate=PTuningV2().default_learning_rate)
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

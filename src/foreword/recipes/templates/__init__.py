@@ -28,8 +28,6 @@ ACTIVE = (
 """What most users change first; a dot at the end means all fields below."""
 WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
 """The backbones of tasks that write, and of others that need a language model."""
-RATES = {"ner": 1e-1, "srl": 1e-1}
-"""Learning rates by measurement (docs/studies), where the method's default is not the best known."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -46,7 +44,7 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
     values = {
         "data.train": toml_value(train or f"train{suffix}"),
         "data.dev": toml_value(dev or f"dev{suffix}"),
-        "training.learning_rate": toml_value(RATES.get(task, METHODS[METHOD]().default_learning_rate)),
+        "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
     }
     if TASKS[task]().needs_language_model:
         speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
