@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from foreword.artifacts.format import load_artifact
+from foreword.errors import ForewordError
 
 
 def common_share(parts: Sequence[Tensor]) -> float:
@@ -27,9 +28,13 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT")
+    paths = parser.parse_args().artifacts
+    try:
+        artifacts = {path: load_artifact(path) for path in paths}
+    except ForewordError as error:
+        parser.error(str(error))
     print("| prefix | started from | keys | values |\n|---|---|---|---|")
-    for path in parser.parse_args().artifacts:
-        artifact = load_artifact(path)
+    for path, artifact in artifacts.items():
         settings = artifact.manifest.method.settings
         pairs = list(artifact.prompt.prefix.values())
         if not pairs:
