@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from foreword.metrics.multi_label import DEFAULT_THRESHOLD, best_threshold, label_set_scores
+from foreword.metrics.multi_label import label_set_scores
 
 SETS = st.sets(st.sampled_from("abc"), max_size=3)
-SURE = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.50001, 0.9, 1.0]) | st.floats(0, 1)
 
 
 def micro(gold, predicted) -> float:
@@ -19,10 +18,6 @@ def micro(gold, predicted) -> float:
     wanted = [(n, label) for n, labels in enumerate(gold) for label in labels]
     right = sum(pair in wanted for pair in found)
     return 2 * right / (len(found) + len(wanted)) if found or wanted else 0.0
-
-
-def given_above(threshold, probabilities):
-    return [[label for label, sure in each.items() if sure >= threshold] for each in probabilities]
 
 
 def test_scores_by_hand():
@@ -70,30 +65,3 @@ def test_one_label_alone_is_no_question_of_yes_or_no():
         "macro_f1": 0.0,
         "subset_accuracy": 0.75,
     }
-
-
-@st.composite
-def golds_and_probabilities(draw):
-    labels = "abc"[: draw(st.integers(1, 3))]
-    count = draw(st.integers(1, 6))
-    gold = [draw(st.sets(st.sampled_from(labels))) for _ in range(count)]
-    return gold, [{label: draw(SURE) for label in labels} for _ in range(count)]
-
-
-@given(case=golds_and_probabilities())
-def test_no_threshold_is_better_than_the_best(case):
-    gold, probabilities = case
-    threshold = best_threshold(gold, probabilities)
-    assert 0 <= threshold <= 1
-    reached = micro(gold, given_above(threshold, probabilities))
-    every = {sure for each in probabilities for sure in each.values()}
-    for other in (0.0, DEFAULT_THRESHOLD, *every, *(np.nextafter(sure, 2) for sure in every)):
-        assert reached >= micro(gold, given_above(other, probabilities)) - 1e-12
-
-
-def test_thresholds_by_hand():
-    sure = [{"a": 0.9, "b": 0.3}, {"a": 0.2, "b": 0.1}]
-    assert best_threshold([{"a", "b"}, set()], sure) == pytest.approx(0.25)
-    assert best_threshold([{"a"}, set()], sure) == pytest.approx(0.6)
-    assert best_threshold([{"a", "b"}, {"a", "b"}], sure) == pytest.approx(0.05)
-    assert best_threshold([set(), set()], sure) == DEFAULT_THRESHOLD

@@ -165,6 +165,21 @@ class TestPredictions:
         assert scores.values["exact_match"] == 2 / 4
         assert scores.main_value == pytest.approx(2 * 3 / (4 + 4))
 
+    def test_the_threshold_is_that_of_the_best_f1_over_all_answers(self):
+        # Right are the first and the last of four: 0.4, 0.3, 0.45 and 0.12. Above a quarter stand three of them and
+        # nothing else; down to the last, two wrong ones come along.
+        predictions = [self.predicted(0.4, 0.1, 0.2, 0.3), self.predicted(0.45, 0.1, 0.2, 0.12)]
+        settled = MultiRC().settle([read(), read()], predictions)
+        assert settled.threshold == pytest.approx((0.2 + 0.3) / 2)
+        assert MultiRC().score([read(), read()], predictions).main_value == 0
+        assert settled.score([read(), read()], predictions).main_value == pytest.approx(2 * 3 / (3 + 4))
+        assert settled.to_json(read(), predictions[0])["questions"][1]["answers"][0]["label"] == 1
+        assert settled.answer_key(predictions[0]) == "right wrong wrong right"
+
+    def test_a_threshold_that_is_set_stays(self):
+        task = MultiRC(threshold=0.5)
+        assert task.settle([read()], [self.predicted(0.4, 0.1, 0.1, 0.3)]) is task
+
     def test_one_answer_to_everything_is_seen_whatever_the_number_of_candidates(self):
         keys = {MultiRC().answer_key(MultiRC().decode(read(), (), logits_for(*[p] * 4))) for p in (0.9, 0.8)}
         assert keys == {"right"}

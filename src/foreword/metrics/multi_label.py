@@ -1,18 +1,16 @@
-"""Scores of any number of labels per item, and the threshold above which a label is given."""
+"""Scores of any number of labels per item."""
 
 # ruff: noqa: PLC0415  scikit-learn takes a second that whoever only answers need not wait
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 
 import numpy as np
 
 from foreword.metrics.scores import Scores, check_items
-
-DEFAULT_THRESHOLD = 0.5
 
 
 def label_set_scores(gold: Sequence[Collection[str]], predicted: Sequence[Collection[str]]) -> Scores:
@@ -57,33 +55,3 @@ def label_set_scores(gold: Sequence[Collection[str]], predicted: Sequence[Collec
         | {f"{kind}/{label}": count[label] for label in labels for kind, count in counters.items()},
         main="micro_f1",
     )
-
-
-def best_threshold(gold: Sequence[Collection[str]], probabilities: Sequence[Mapping[str, float]]) -> float:
-    """The threshold of highest micro F1, where labels of at least that probability are given.
-
-    It lies half way between two neighbouring probabilities, so that rounding in them changes nothing; of equally
-    good ones it is the one nearest to `DEFAULT_THRESHOLD`, which it is too where no item has a label.
-
-    Args:
-        gold: the labels of each item.
-        probabilities: label -> probability, in [0, 1], of all labels of each item.
-
-    Raises:
-        ValueError: there are no items, or the lengths differ.
-    """
-    from sklearn.metrics import precision_recall_curve
-
-    check_items(gold, probabilities)
-    right = [label in labels for labels, sure in zip(gold, probabilities, strict=True) for label in sure]
-    if not any(right):
-        return DEFAULT_THRESHOLD
-    found = np.array([p for sure in probabilities for p in sure.values()])
-    precision, recall, lowest = precision_recall_curve(right, found)
-    precision, recall = precision[:-1], recall[:-1]  # the last are of a threshold that nothing reaches
-    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
-    # Every threshold above the next lower probability, and up to the lowest one that counts, is the same.
-    below = np.concatenate([[0.0], lowest[:-1]])
-    halfway = (below + lowest) / 2
-    thresholds = np.where(halfway > below, halfway, lowest)[np.isclose(f1, f1.max(), rtol=1e-12, atol=0)]
-    return float(thresholds[np.abs(thresholds - DEFAULT_THRESHOLD).argmin()])

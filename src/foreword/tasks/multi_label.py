@@ -18,8 +18,9 @@ from foreword.data.examples import LabelsExample
 from foreword.data.records import Record
 from foreword.errors import TaskError
 from foreword.heads import Head, Vocabulary
-from foreword.metrics.multi_label import DEFAULT_THRESHOLD, best_threshold, label_set_scores
+from foreword.metrics.multi_label import label_set_scores
 from foreword.metrics.scores import Scores
+from foreword.metrics.threshold import DEFAULT_THRESHOLD, best_threshold
 from foreword.tasks.base import Encoding, Task
 from foreword.tasks.making.labels import check_known, in_order, label_name
 from foreword.tasks.making.pooled import Pooled
@@ -121,7 +122,9 @@ class MultiLabel(Pooled, Task[LabelsExample, Probabilities]):
         """With the threshold of highest micro F1, unless one is set."""
         if self.threshold is not None:
             return self
-        threshold = best_threshold([e.labels or () for e in examples], predictions)
+        pairs = list(zip(examples, predictions, strict=True))
+        gold = [label in (example.labels or ()) for example, prediction in pairs for label in prediction]
+        threshold = best_threshold(gold, [p for prediction in predictions for p in prediction.values()])
         return self.model_copy(update={"threshold": threshold})
 
     def _given(self, prediction: Probabilities) -> list[str]:
