@@ -16,6 +16,11 @@ from foreword.studies.cells.study_file import is_study, load_study, selection_ap
     [
         ("trials = 2", "trails = 2", "trails: unknown key; did you mean 'trials'?"),
         ("trials = 2", "trials = 3", "method.prompt.search: has 2 settings, fewer than the 3 trials of every method"),
+        (
+            "[recipe.people.method.full.set]",
+            '[recipe.people.method.full]\nsearch = [{ "training.seed" = 1 }]\n[recipe.people.method.full.set]',
+            "recipe.people.method.full.search: has 1 settings, fewer than the 2 trials",
+        ),
         ('"full", "prompt"]', '"full", "prompts"]', "methods: 'prompts' has no [method.prompts]"),
         ('"full", "prompt"]', '"full"]', "method.prompt: is not among the methods"),
         ("recipe.people.method.full", "recipe.people.method.ful", "method.ful: is not among the methods"),
@@ -36,6 +41,24 @@ def test_mistakes_in_a_study(study_file, old, new, says):
     with pytest.raises(RecipeError) as caught:
         load_study(study_file)
     assert says in str(caught.value)
+
+
+def test_a_method_may_search_among_others_on_one_recipe(study_file):
+    search = (
+        'search = [{ "training.learning_rate" = 0.5 }, { "training.learning_rate" = 0.25 }, { "training.seed" = 9 }]'
+    )
+    there = "[recipe.people.method.full"
+    study_file.write_text(study_file.read_text().replace(f"{there}.set]", f"{there}]\n{search}\n{there}.set]"))
+    rates = {
+        (entrant.data, entrant.method): [cell.checked.training.learning_rate for cell in entrant.trials()]
+        for entrant in load_study(study_file).entrants
+    }
+    assert rates == {
+        ("places", "full"): [1e-3, 1e-2],
+        ("people", "full"): [0.5, 0.25],
+        ("places", "prompt"): [1e-2, 1e-1],
+        ("people", "prompt"): [1e-2, 1e-1],
+    }
 
 
 def test_all_mistakes_are_told_at_once(study_file):

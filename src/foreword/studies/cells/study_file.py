@@ -38,18 +38,23 @@ class ChangesTable(Table):
     """For trials only, on top, such as fewer epochs."""
 
 
-class RecipeTable(ChangesTable):
-    """``[recipe.NAME]``: changes for the cells of one recipe."""
-
-    method: dict[str, ChangesTable] = Field(default_factory=dict)
-    """And for those of one method among them."""
-
-
-class MethodTable(ChangesTable):
-    """``[method.NAME]``: what a method is."""
+class SearchTable(ChangesTable):
+    """Changes, and a choice among further ones."""
 
     search: tuple[Changes, ...] = ()
     """Settings to try; the first `trials` of them are tried."""
+
+
+class RecipeTable(ChangesTable):
+    """``[recipe.NAME]``: changes for the cells of one recipe."""
+
+    method: dict[str, SearchTable] = Field(default_factory=dict)
+    """And for those of one method among them, which may search among settings of its own there."""
+
+
+class MethodTable(SearchTable):
+    """``[method.NAME]``: what a method is."""
+
     label: str | None = None
     """What people call it."""
 
@@ -91,12 +96,16 @@ class StudyTable(Table):
         for method in self.methods:
             if method not in self.method:
                 yield f"methods: '{method}' has no [method.{method}]"
-            elif 0 < len(self.method[method].search) < self.trials:
-                yield (
-                    f"method.{method}.search: has {len(self.method[method].search)} settings, fewer than the "
-                    f"{self.trials} trials of every method. Add some, or lower trials"
-                )
         yield from (f"method.{name}: is not among the methods" for name in self.method if name not in self.methods)
+        searches = {f"method.{name}.search": table.search for name, table in self.method.items()}
+        for recipe, of_recipe in self.recipe.items():
+            searches |= {f"recipe.{recipe}.method.{name}.search": one.search for name, one in of_recipe.method.items()}
+        for place, search in searches.items():
+            if 0 < len(search) < self.trials:
+                yield (
+                    f"{place}: has {len(search)} settings, fewer than the {self.trials} trials of every method. "
+                    "Add some, or lower trials"
+                )
         rows = [row_of(recipe) for recipe in self.recipes]
         yield from (f"recipes: two are called '{row}'" for row in sorted({row for row in rows if rows.count(row) > 1}))
         for name, table in self.recipe.items():
@@ -175,7 +184,7 @@ def selection_apart(recipe: str, overrides: Overrides, holdout: float) -> Overri
 
 def _entrant(study: StudyTable, recipe: str, method: str, folder: Path) -> Entrant:
     of_recipe, of_method = study.recipe.get(row_of(recipe), RecipeTable()), study.method[method]
-    of_both = of_recipe.method.get(method, ChangesTable())
+    of_both = of_recipe.method.get(method, SearchTable())
     place = str(folder / recipe) if recipe.endswith(".toml") else recipe
     tables = (of_method, of_recipe, of_both)
     overrides = merged(changes(study.set), *(changes(table.set) for table in tables))
@@ -184,7 +193,7 @@ def _entrant(study: StudyTable, recipe: str, method: str, folder: Path) -> Entra
         method=method,
         recipe=place,
         overrides=merged(overrides, selection_apart(place, overrides, study.holdout)),
-        search=tuple(changes(one) for one in of_method.search[: study.trials]),
+        search=tuple(changes(one) for one in (of_both.search or of_method.search)[: study.trials]),
         trial=merged(*(changes(table.trial_set) for table in tables)),
         trial_seed=study.trial_seed,
     )
