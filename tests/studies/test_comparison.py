@@ -15,7 +15,7 @@ from foreword.studies.cells.study_file import load_study
 from foreword.studies.comparison.comparison import Comparison, Entry, compare
 from foreword.studies.comparison.files import write_files
 from foreword.studies.comparison.published import published, published_on
-from foreword.studies.comparison.tables import failures, headline, introduction, paper_rows, score_rows, summary_rows
+from foreword.studies.comparison.tables import failures, headline, introduction, paper_rows, score_table, summary_rows
 from foreword.studies.comparison.text import comparison_text
 
 
@@ -99,9 +99,11 @@ def test_the_best_of_a_row():
 
 
 def test_scores_in_words():
-    rte, conll = score_rows(COMPARISON)
+    table = score_table(COMPARISON)
+    assert (table.corner, table.columns) == (("Data", "Metric"), ("full", "Prompt & co", "head"))
+    rte, conll = table.rows
     assert [cell.words for cell in rte.cells] == ["70.0 ± 10.0", "71.0 ± 1.7", "failed"]
-    assert [cell.words for cell in conll.cells] == ["80.0 (1 of 3 seeds)", "60.0 ± 14.1 (2 of 3 seeds)", "20.0 ± 0.0"]
+    assert [cell.words for cell in conll.cells] == ["80.0 (n = 1)", "60.0 ± 14.1 (n = 2)", "20.0 ± 0.0"]
     assert [cell.ratio for cell in conll.cells] == ["", "0.750", "0.250"]
     assert (rte.metric, conll.metric) == ("accuracy", "F1")
     assert "15 of 18 cells are finished" in introduction(COMPARISON)
@@ -111,6 +113,21 @@ def test_scores_in_words():
         "training 1.0% of the backbone's size."
     )
     assert failures(COMPARISON) == ["rte, head, trial 1: RuntimeError: <b>no</b>"]
+
+
+def test_many_methods_stand_below_one_another(monkeypatch, tmp_path):
+    monkeypatch.setattr("foreword.studies.comparison.comparison.MOST_ACROSS", 2)
+    table = score_table(COMPARISON)
+    assert (table.corner, table.columns) == (("Method",), ("rte, accuracy", "conll04, F1"))
+    assert [(row.name, [cell.words for cell in row.cells]) for row in table.rows] == [
+        ("full", ["70.0 ± 10.0", "80.0 (n = 1)"]),
+        ("Prompt & co", ["71.0 ± 1.7", "60.0 ± 14.1 (n = 2)"]),
+        ("head", ["failed", "20.0 ± 0.0"]),
+    ]
+    assert [[cell.best for cell in row.cells] for row in table.rows] == [[False, True], [True, False], [False, False]]
+    text, page, _ = write_files(tmp_path, COMPARISON)
+    assert "| Prompt & co | **71.0 ± 1.7** (1.014) | 60.0 ± 14.1 (n = 2) (0.750) |" in text.read_text()
+    assert 'aria-label="rte: 71.0 ± 1.7, 1.014 of fine-tuning; conll04: 60.0 ± 14.1, 0.750' in page.read_text()
 
 
 def test_what_papers_report_stands_beside_it():

@@ -82,17 +82,21 @@ def _show(study: Study, part: Study, folder: Path) -> None:
     from foreword.studies.cells.store import Store
     from foreword.studies.comparison.comparison import compare as compared
     from foreword.studies.comparison.files import write_files
-    from foreword.studies.comparison.tables import failures, introduction, score_rows
+    from foreword.studies.comparison.tables import failures, introduction, score_table
 
     store = Store(folder)
     comparison = compared(part, store)
     if not comparison.cells[0]:
         raise OutputError(f"{folder}: no cell of this study is finished there. Run it, or choose its --output")
+    table = score_table(comparison)
     rows = [
-        (row.data, row.metric, *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells))
-        for row in score_rows(comparison)
+        (
+            *(row.name, row.metric)[: len(table.corner)],
+            *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells),
+        )
+        for row in table.rows
     ]
-    print_table(rows, ("data", "metric", *map(comparison.label, comparison.methods)))
+    print_table(rows, (*map(str.lower, table.corner), *table.columns))
     typer.echo(f"\n{introduction(comparison).replace('bold', 'starred')}")
     typer.echo(f"\nWritten: {', '.join(map(str, write_files(folder, compared(study, store))))}")
     failed = failures(comparison)

@@ -1,4 +1,4 @@
-"""The finished cells of a study as one table: data sets down, methods across, seeds together."""
+"""The finished cells of a study as one table of data sets and methods, seeds together."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from foreword.studies.cells.store import Store
 from foreword.studies.cells.study import Entrant, Study
 from foreword.studies.wording import FULL, PROMPT, method_name
 
+MOST_ACROSS = 10
+"""Methods beside one another that can still be read; more of them stand below one another."""
+
 
 @dataclass(frozen=True)
 class Entry:
     """One method on one data set, over its seeds.
 
     Attributes:
-        data, method: row and column.
+        data, method: of whose finished runs this is.
         settings: what the search chose, as overrides; None while that is open.
         results: of the seeds that are finished, in the order of the seeds.
         seeds: how many there are to be.
@@ -92,7 +95,7 @@ class Summary:
     """A method over all data sets on which both it and the baseline are finished.
 
     Attributes:
-        method: its column.
+        method: which.
         ratios: data set -> mean score by that of the baseline.
     """
 
@@ -118,8 +121,8 @@ class Comparison:
         name: of the study.
         entries: every method on every data set, data set by data set.
         labels: method -> what people call it, where that is not its name.
-        baseline: the column of fine-tuning, which others are measured by; None where there is none.
-        prompt: the column of P-Tuning v2, for comparison with papers; None where there is none.
+        baseline: the method that is fine-tuning, which others are measured by; None where there is none.
+        prompt: the method that is P-Tuning v2, for comparison with papers; None where there is none.
         seeds: of the runs.
         cells: how many are over, of how many.
     """
@@ -134,17 +137,37 @@ class Comparison:
 
     @property
     def data(self) -> list[str]:
-        """The rows."""
+        """The data sets, in their order."""
         return list(dict.fromkeys(entry.data for entry in self.entries))
 
     @property
     def methods(self) -> list[str]:
-        """The columns."""
+        """The methods, in their order."""
         return list(dict.fromkeys(entry.method for entry in self.entries))
 
-    def label(self, method: str) -> str:
-        """A method as people call it."""
-        return self.labels.get(method) or method_name(method)
+    @property
+    def methods_down(self) -> bool:
+        """Whether methods are shown below one another and data sets across: where there are many methods."""
+        return len(self.methods) > MOST_ACROSS
+
+    @property
+    def lines(self) -> list[str]:
+        """What is shown below one another."""
+        return self.methods if self.methods_down else self.data
+
+    @property
+    def columns(self) -> list[str]:
+        """What is shown across."""
+        return self.data if self.methods_down else self.methods
+
+    def at(self, line: str, column: str) -> Entry | None:
+        """What is shown at one place."""
+        data, method = (column, line) if self.methods_down else (line, column)
+        return self.row(data).get(method)
+
+    def label(self, name: str) -> str:
+        """A method as people call it; a data set goes by its own name."""
+        return name if name in self.data else self.labels.get(name) or method_name(name)
 
     def row(self, data: str) -> dict[str, Entry]:
         """Method -> its entry on a data set."""
@@ -155,7 +178,7 @@ class Comparison:
         return next((entry.metric for entry in self.row(data).values() if entry.metric is not None), None)
 
     def is_best(self, entry: Entry) -> bool:
-        """Whether no other mean in its row is higher."""
+        """Whether no other mean on its data is higher."""
         means = [other.mean for other in self.row(entry.data).values() if other.mean is not None]
         return entry.mean is not None and entry.mean == max(means)
 

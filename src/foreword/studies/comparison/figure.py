@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from foreword.artifacts.folders import write_whole
 from foreword.studies.comparison.comparison import Comparison
-from foreword.studies.comparison.page import method_tones
+from foreword.studies.comparison.page import column_tones
 
 INK, SOFT, RULE, STRIPE = "#1d2126", "#5a626c", "#e3e1db", "#f7f6f3"
 COLOURS = ("#0b5cad", "#b4470b", "#00704f", "#86439f", "#7a5c00", "#545c66")
@@ -19,31 +19,33 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 def write_figure(path: Path, comparison: Comparison) -> None:
     """Write a PNG: a row per data set, a mark per method, and a stroke as wide as one deviation to both sides.
 
+    Where methods are many, they are the rows and data sets the marks.
+
     Raises:
         OutputError: the file cannot be written.
     """
-    drawn = [data for data in comparison.data if any(map(comparison.ratio, comparison.row(data).values()))]
+    drawn = [line for line in comparison.lines if any(_ratio(comparison, line, one) for one in comparison.columns)]
     figure = Figure(figsize=(8, 1.6 + 0.5 * len(drawn)), layout="constrained")
     axes = figure.subplots()
-    tones = method_tones(comparison)
-    for number, (method, tone) in enumerate(tones.items()):
+    tones = column_tones(comparison)
+    for number, (column, tone) in enumerate(tones.items()):
         beside = 0.5 * (number / max(len(tones) - 1, 1) - 0.5)  # so that equal scores do not hide one another
-        rows = [(place + beside, comparison.row(data).get(method)) for place, data in enumerate(drawn)]
-        found = [(place, entry, ratio) for place, entry in rows if entry and (ratio := comparison.ratio(entry))]
+        rows = [(place + beside, _ratio(comparison, line, column)) for place, line in enumerate(drawn)]
+        found = [(place, *ratio) for place, ratio in rows if ratio is not None]
         axes.errorbar(
-            [ratio for _, _, ratio in found],
+            [ratio for _, ratio, _ in found],
             [place for place, _, _ in found],
-            xerr=[ratio * (entry.deviation or 0) / entry.mean if entry.mean else 0 for _, entry, ratio in found],
+            xerr=[deviation for _, _, deviation in found],
             fmt=MARKERS[tone],
             color=COLOURS[tone],
             markersize=7,
             markeredgecolor="white",
             elinewidth=1.2,
-            label=comparison.label(method),
-            zorder=3 if method == comparison.prompt else 2,
+            label=comparison.label(column),
+            zorder=3 if column == comparison.prompt else 2,
         )
     axes.axvline(1, color=SOFT, linewidth=1, zorder=1)
-    axes.set_yticks(range(len(drawn)), drawn, color=INK)
+    axes.set_yticks(range(len(drawn)), [comparison.label(line) for line in drawn], color=INK)
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     axes.set_xlabel("score by that of fine-tuning", color=SOFT)
     axes.tick_params(colors=SOFT, length=0)
@@ -57,3 +59,12 @@ def write_figure(path: Path, comparison: Comparison) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     write_whole(path, picture.getvalue())
+
+
+def _ratio(comparison: Comparison, line: str, column: str) -> tuple[float, float] | None:
+    """Score by that of fine-tuning at one place, and its deviation by the same; None where there is none."""
+    entry = comparison.at(line, column)
+    ratio = None if entry is None else comparison.ratio(entry)
+    if entry is None or not ratio or not entry.mean:
+        return None
+    return ratio, ratio * (entry.deviation or 0) / entry.mean

@@ -24,9 +24,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The ratios on one data set as drawn, and the same in words."""
+    """The ratios on one data set as drawn, or those of one method, and the same in words."""
 
-    data: str
+    name: str
     dots: tuple[Mark, ...]
     description: str
 
@@ -37,10 +37,10 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    tones = method_tones(comparison)
+    tones = column_tones(comparison)
     ratios = [ratio for entry in comparison.entries if (ratio := comparison.ratio(entry)) is not None]
     across = axis(min([*ratios, 1]), max([*ratios, 1]), least=0.005, start=0, end=100, outward=True)
-    lanes = [_lane(comparison, data, across, tones) for data in comparison.data] if ratios else []
+    lanes = [_lane(comparison, line, across, tones) for line in comparison.lines] if ratios else []
     papers, done = list(tables.paper_rows(comparison)), [entry for entry in comparison.entries if entry.results]
     write_page(
         path,
@@ -50,11 +50,10 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         "number of trials and the same seeds for each.",
         headline=tables.headline(comparison),
         note=tables.introduction(comparison),
-        methods=[comparison.label(method) for method in comparison.methods],
-        scores=tables.score_rows(comparison),
+        scores=tables.score_table(comparison),
         lanes=[lane for lane in lanes if lane.dots],
         across=across,
-        legend={comparison.label(method): tone for method, tone in tones.items()},
+        legend={comparison.label(column): tone for column, tone in tones.items()},
         summary=list(tables.summary_rows(comparison)),
         costs=list(tables.cost_rows(comparison)),
         cost_note=tables.COST_NOTE,
@@ -66,20 +65,21 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     )
 
 
-def method_tones(comparison: Comparison) -> dict[str, int]:
-    """A colour for each method, the first for P-Tuning v2."""
-    ordered = sorted(comparison.methods, key=lambda method: method != comparison.prompt)
-    return {method: ordered.index(method) % TONES for method in comparison.methods}
+def column_tones(comparison: Comparison) -> dict[str, int]:
+    """A colour for each method, the first for P-Tuning v2; or for each data set, where those are the columns."""
+    ordered = sorted(comparison.columns, key=lambda column: column != comparison.prompt)
+    return {column: ordered.index(column) % TONES for column in comparison.columns}
 
 
-def _lane(comparison: Comparison, data: str, across: Axis, tones: dict[str, int]) -> Lane:
+def _lane(comparison: Comparison, line: str, across: Axis, tones: dict[str, int]) -> Lane:
     dots = []
-    for method, entry in comparison.row(data).items():
-        ratio = comparison.ratio(entry)
-        if ratio is not None and entry.mean is not None:
-            tip = f"{comparison.label(method)}: {spread(entry.mean, entry.deviation)}, {ratio:.3f} of fine-tuning"
-            dots.append(Mark(across.place(ratio), tones[method], tip))
-    return Lane(data, tuple(dots), "; ".join(dot.tip for dot in dots))
+    for column, tone in tones.items():
+        entry = comparison.at(line, column)
+        ratio = None if entry is None else comparison.ratio(entry)
+        if entry is not None and entry.mean is not None and ratio is not None:
+            tip = f"{comparison.label(column)}: {spread(entry.mean, entry.deviation)}, {ratio:.3f} of fine-tuning"
+            dots.append(Mark(across.place(ratio), tone, tip))
+    return Lane(comparison.label(line), tuple(dots), "; ".join(dot.tip for dot in dots))
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:

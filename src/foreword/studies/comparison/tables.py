@@ -28,7 +28,7 @@ class ScoreCell:
     Attributes:
         words: mean and deviation.
         ratio: to fine-tuning; empty for fine-tuning itself, and where there is none.
-        best: whether it is the best of its row.
+        best: whether it is the best on its data.
     """
 
     words: str
@@ -38,11 +38,32 @@ class ScoreCell:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One data set in words."""
+    """One data set in words, or one method.
 
-    data: str
+    Attributes:
+        name: of which.
+        metric: of the data set.
+        cells: one per column.
+    """
+
+    name: str
     metric: str
     cells: tuple[ScoreCell, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """All scores in words.
+
+    Attributes:
+        corner: what the rows are, and, of data sets, what the scores of each are.
+        columns: what they are called.
+        rows: in order.
+    """
+
+    corner: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[ScoreRow, ...]
 
 
 def introduction(comparison: Comparison) -> str:
@@ -54,8 +75,8 @@ def introduction(comparison: Comparison) -> str:
     over = f"{seeds}: mean ± sample standard deviation" if several else seeds
     ratio = "" if comparison.baseline is None else " With it the ratio to fine-tuning."
     done, whole = comparison.cells
-    unfinished = "" if done == whole else f" {done} of {whole} cells are finished."
-    return f"Percent on {where}, {over}. The best of a row is bold.{ratio}{unfinished}"
+    unfinished = "" if done == whole else f" {done} of {whole} cells are finished; n seeds where not all are."
+    return f"Percent on {where}, {over}. The best on each data set is bold.{ratio}{unfinished}"
 
 
 def headline(comparison: Comparison) -> str:
@@ -73,14 +94,21 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def score_rows(comparison: Comparison) -> list[ScoreRow]:
-    """Every data set with its methods."""
-    rows = []
-    for data in comparison.data:
-        entries, metric = comparison.row(data), comparison.metric(data)
-        cells = tuple(_score(comparison, entries.get(method)) for method in comparison.methods)
-        rows.append(ScoreRow(data, "" if metric is None else metric_name(metric), cells))
-    return rows
+def score_table(comparison: Comparison) -> ScoreTable:
+    """Every data set with its methods, or, of many methods, every method with its data sets."""
+    metrics = {data: metric_name(comparison.metric(data) or "") for data in comparison.data}
+    rows = tuple(
+        ScoreRow(
+            comparison.label(line),
+            metrics.get(line, ""),
+            tuple(_score(comparison, comparison.at(line, column)) for column in comparison.columns),
+        )
+        for line in comparison.lines
+    )
+    if comparison.methods_down:
+        columns = (f"{data}, {metric}" if metric else data for data, metric in metrics.items())
+        return ScoreTable(("Method",), tuple(columns), rows)
+    return ScoreTable(("Data", "Metric"), tuple(map(comparison.label, comparison.columns)), rows)
 
 
 def summary_rows(comparison: Comparison) -> Iterator[Row]:
@@ -143,8 +171,8 @@ def _score(comparison: Comparison, entry: Entry | None) -> ScoreCell:
 
 
 def _spread(entry: Entry) -> str:
-    """Mean and deviation, and how many seeds are missing."""
-    missing = f" ({len(entry.results)} of {entry.seeds} seeds)" if len(entry.results) < entry.seeds else ""
+    """Mean and deviation, and of how many seeds if not of all."""
+    missing = f" (n = {len(entry.results)})" if len(entry.results) < entry.seeds else ""
     return "-" if entry.mean is None else spread(entry.mean, entry.deviation) + missing
 
 

@@ -31,9 +31,10 @@ def markdown_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _scores(comparison: Comparison) -> Iterator[Sequence[str]]:
-    yield ("Data", "Metric", *map(comparison.label, comparison.methods))
-    for row in tables.score_rows(comparison):
-        yield (row.data, row.metric, *map(_cell, row.cells))
+    table = tables.score_table(comparison)
+    yield (*table.corner, *table.columns)
+    for row in table.rows:
+        yield (*(row.name, row.metric)[: len(table.corner)], *map(_cell, row.cells))
 
 
 def _cell(cell: tables.ScoreCell) -> str:
