@@ -15,7 +15,7 @@ from foreword.tasks import Task
 from foreword.training.mixing import Mixing
 from foreword.training.processes import Processes, launched
 from foreword.training.progress import progress_tracker
-from foreword.training.run import Prepared, TrainedRun, check_sharing, prepare, train_prepared, train_several
+from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, prepare, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import Tracker, Trackers
@@ -92,8 +92,8 @@ def train_seeds(
     sides = Source.of(train), Source.of(dev)
     prepared = prepare(task, *sides, backbone, settings[0], reserved=method.positions_taken)
     with ExitStack() as shown:
-        trackers = [shown.enter_context(closing(_shown(progress, f"seed {seed}"))) for seed in seeds]
-        planned = [Planned(method, prepared, *one) for one in zip(settings, trackers, strict=True)]
+        keeping = [Keeping(shown.enter_context(closing(_shown(progress, f"seed {seed}")))) for seed in seeds]
+        planned = [Planned(method, prepared, *one) for one in zip(settings, keeping, strict=True)]
         ends = train_side_by_side(backbone, planned)
     for end in ends:
         if isinstance(end, Exception):

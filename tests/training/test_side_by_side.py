@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from foreword.caching import MemoryStore, store
 from foreword.errors import ForewordError, MethodError
 from foreword.methods import Method
 from foreword.training.loop import Diverged, Interrupted
-from foreword.training.run import Prepared, TrainedRun, train_prepared
+from foreword.training.run import Keeping, Prepared, TrainedRun, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from tiny import tiny_backbone
@@ -38,11 +39,11 @@ def plan(
         task = task.model_copy(update={"dropout": 0.1})
     settings = TrainingSettings(**{"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, **changes})
     prepared = Prepared(task, tiny_data(task, backbone, rows), tiny_data(task, backbone, 8), {})
-    return Planned(method, prepared, settings, tracker, checkpoint)
+    return Planned(method, prepared, settings, Keeping(tracker, checkpoint))
 
 
 def alone(backbone, planned: Planned) -> TrainedRun:
-    return train_prepared(backbone, planned.method, planned.prepared, planned.settings, tracker=planned.tracker)
+    return train_prepared(backbone, planned.method, planned.prepared, planned.settings, tracker=planned.keeping.tracker)
 
 
 def same(found: TrainedRun, wanted: TrainedRun, tolerance=1e-4, *, but=()):
@@ -233,7 +234,7 @@ class TestEnds:
         with pytest.raises(Interrupted, match=f"after {stop} steps"):
             train_side_by_side(backbone, plans(backbone, watch))
         torch.manual_seed(999)
-        again = [Planned(**{**vars(one), "resume": True}) for one in plans(backbone)]
+        again = [replace(one, keeping=replace(one.keeping, resume=True)) for one in plans(backbone)]
         for found, wanted in zip(train_side_by_side(backbone, again), whole, strict=True):
             same(found, wanted, 0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import foreword as fw
 from foreword.data.sources import Source
-from foreword.training.run import prepare, train_prepared
+from foreword.training.run import Keeping, prepare, train_prepared
 from foreword.training.side_by_side import Planned, train_side_by_side
 from suite.training.foreword_run import HeldBack
 from suite.worker import Over, Turns
@@ -53,7 +53,7 @@ def run(job: Mapping[str, Any], turns: Turns) -> None:
     held = HeldBack(turns)
     trackers = [held, *(Beside(held) for _ in range(RUNS - 1))]
     planned = [
-        Planned(method, prepared, settings.model_copy(update={"seed": seed}), tracker)
+        Planned(method, prepared, settings.model_copy(update={"seed": seed}), Keeping(tracker))
         for seed, tracker in enumerate(trackers)
     ]
     for end in train_side_by_side(backbone, planned):

@@ -139,7 +139,7 @@ def _planned(job: Job, bench: Workbench) -> Iterator[tuple[Backbone, Planned]]:
     backbone, prepared = processes.agreed(ready)
     own = {recipe.task.name: prepared}
     with _open_run(recipe, own, backbone, job.output, processes, resume=job.resume, tracker=job.tracker) as keeping:
-        yield backbone, Planned(recipe.method, prepared, recipe.training, **vars(keeping))
+        yield backbone, Planned(recipe.method, prepared, recipe.training, keeping)
 
 
 def _saved(run: TrainedRun | Exception, output: Path) -> TrainedRun | Exception:

@@ -6,9 +6,8 @@ dropout inside the backbone, where it is drawn for all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from foreword.backbones import Backbone
@@ -17,10 +16,9 @@ from foreword.methods import Method
 from foreword.tasks import Task, WritingTask
 from foreword.training.lockstep import Draws, Run, fit_in_lockstep
 from foreword.training.loop import Interrupted
-from foreword.training.processes import Processes, launched
+from foreword.training.processes import launched
 from foreword.training.run import Begun, Keeping, Prepared, TrainedRun, begin, train_prepared
 from foreword.training.settings import TrainingSettings
-from foreword.training.tracking import Tracker
 
 SHARED = ("precision", "backbone_dropout", "attention_dropout", "gradient_checkpointing")
 """Training settings that are about the pass of the backbone, which is one for all."""
@@ -32,23 +30,13 @@ class Planned:
 
     Attributes:
         method, prepared, settings: what to train, on what, and how.
-        tracker: told about every event of this run. It may end it by raising an exception.
-        checkpoint, resume, recipe, processes: as there.
+        keeping: who listens, and what is kept. Its tracker may end this run by raising an exception.
     """
 
     method: Method
     prepared: Prepared
     settings: TrainingSettings
-    tracker: Tracker | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
-    recipe: Mapping[str, Any] | None = None
-    processes: Processes | None = None
-
-    @property
-    def keeping(self) -> Keeping:
-        """Who listens, and what is kept."""
-        return Keeping(self.tracker, self.checkpoint, self.resume, self.recipe, self.processes)
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 def train_side_by_side(backbone: Backbone, planned: Sequence[Planned]) -> list[TrainedRun | Exception]:

@@ -35,7 +35,7 @@ from foreword.studies.tuning.split import scored, searched
 from foreword.studies.tuning.trials import End, Trial, best_of, in_words
 from foreword.training.lockstep import grouped
 from foreword.training.loop import Diverged
-from foreword.training.run import TrainedRun, run_digest
+from foreword.training.run import Keeping, TrainedRun, run_digest
 from foreword.training.side_by_side import Planned, pass_of, train_side_by_side, why_alone
 from foreword.training.tracking import Tracker, Trackers
 
@@ -213,7 +213,7 @@ class Search:
             prepared = replace(self._bench.prepare(recipe, backbone), test=None)
         except ForewordError as error:
             raise _failed(trial, error) from error
-        return Planned(recipe.method, prepared, recipe.training, tracker=everyone, recipe=recipe.to_dict())
+        return Planned(recipe.method, prepared, recipe.training, Keeping(everyone, recipe=recipe.to_dict()))
 
     def _identity(self, digest: str) -> dict[str, Any]:
         space = {one.name: repr(one.values) for one in self.space}
