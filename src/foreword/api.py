@@ -13,9 +13,10 @@ from foreword.errors import ForewordError
 from foreword.methods import Method
 from foreword.tasks import Task
 from foreword.training.mixing import Mixing
+from foreword.training.prepared import Prepared, prepare
 from foreword.training.processes import Processes, launched
 from foreword.training.progress import progress_tracker
-from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, prepare, train_prepared, train_several
+from foreword.training.run import Keeping, TrainedRun, check_sharing, train_prepared, train_several
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import Tracker, Trackers

@@ -14,7 +14,8 @@ from foreword.caching import MemoryStore, store
 from foreword.errors import ForewordError, MethodError
 from foreword.methods import Method
 from foreword.training.loop import Diverged, Interrupted
-from foreword.training.run import Keeping, Prepared, TrainedRun, train_prepared
+from foreword.training.prepared import Prepared
+from foreword.training.run import Keeping, TrainedRun, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.side_by_side import Planned, train_side_by_side
 from tiny import tiny_backbone

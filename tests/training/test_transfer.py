@@ -16,7 +16,8 @@ from foreword.errors import ArtifactError, MethodError, RecipeError
 from foreword.methods import FoldedPrompt, fold
 from foreword.model import PromptedModel
 from foreword.recipes import load_recipe, run_recipe
-from foreword.training.run import prepare, train_prepared
+from foreword.training.prepared import prepare
+from foreword.training.run import train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.transfer import Start
 from plain import collated

@@ -7,7 +7,8 @@ from typing import Any
 
 import foreword as fw
 from foreword.data.sources import Source
-from foreword.training.run import Keeping, prepare, train_prepared
+from foreword.training.prepared import prepare
+from foreword.training.run import Keeping, train_prepared
 from foreword.training.side_by_side import Planned, train_side_by_side
 from suite.training.foreword_run import HeldBack
 from suite.worker import Over, Turns

@@ -28,8 +28,9 @@ from foreword.recipes.schema import Recipe
 from foreword.recipes.workbench import Workbench, prepare_entry
 from foreword.tasks import WritingTask
 from foreword.training.checkpoint import check_checkpoint
+from foreword.training.prepared import Prepared
 from foreword.training.processes import Processes, alone
-from foreword.training.run import Keeping, Prepared, TrainedRun, check_sharing, run_digest, train_several
+from foreword.training.run import Keeping, TrainedRun, check_sharing, run_digest, train_several
 from foreword.training.sharding import check_sharding
 from foreword.training.side_by_side import Planned, train_side_by_side
 from foreword.training.tracking import JSONLinesTracker, TensorBoardTracker, Tracker, Trackers, require_tensorboard

@@ -10,7 +10,7 @@ from foreword.backbones import Backbone, load_backbone
 from foreword.inference.encoding import room_for_text
 from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe, TaskEntry
-from foreword.training.run import Prepared, prepare
+from foreword.training.prepared import Prepared, prepare
 
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from foreword.methods import Method
 from foreword.tasks import Task, WritingTask
 from foreword.training.lockstep import Draws, Run, fit_in_lockstep
 from foreword.training.loop import Interrupted
+from foreword.training.prepared import Prepared
 from foreword.training.processes import launched
-from foreword.training.run import Begun, Keeping, Prepared, TrainedRun, begin, train_prepared
+from foreword.training.run import Begun, Keeping, TrainedRun, begin, train_prepared
 from foreword.training.settings import TrainingSettings
 
 SHARED = ("precision", "backbone_dropout", "attention_dropout", "gradient_checkpointing")

@@ -19,7 +19,8 @@ from foreword.methods import FineTuning, HeadOnly, Method, PTuningV2
 from foreword.studies.report.report import Mark, Shown, write_report
 from foreword.studies.report.results import CurvePoint, Run
 from foreword.tasks import NER, QA, Classification, Task
-from foreword.training.run import TrainedRun, prepare, train_prepared
+from foreword.training.prepared import prepare
+from foreword.training.run import TrainedRun, train_prepared
 from foreword.training.settings import TrainingSettings
 from foreword.training.tracking import Tracker
 
