@@ -12,7 +12,7 @@ from foreword.data.readers import read_records
 from foreword.methods import PTuningV2
 from foreword.recipes import load_recipe
 from foreword.recipes.schema import DataTable
-from foreword.recipes.templates import ACTIVE, METHOD, SUFFIXES, data_help, write_recipe
+from foreword.recipes.templates import ACTIVE, METHOD, SUFFIXES, WANTED, data_help, write_recipe
 from foreword.recipes.templates.settings import list_settings, toml_value
 from foreword.tasks import TASKS, Classification
 from foreword.training.settings import TrainingSettings
@@ -46,7 +46,8 @@ def test_every_setting_is_there_with_its_default(tmp_path, task):
     assert set(written["method"]) == {"type", *PTuningV2.model_fields}
     assert set(written["data"]) == set(DataTable.model_fields)
     recipe = load_recipe(plain)
-    assert recipe.method == PTuningV2()
+    wanted = {path.removeprefix("method."): value for path, value in WANTED.get(task, {}).items()}
+    assert recipe.method == PTuningV2(**wanted)
     assert recipe.training == TrainingSettings(learning_rate=PTuningV2().default_learning_rate)
 
 
@@ -66,6 +67,12 @@ def test_what_is_active_exists():
     for path in ACTIVE:
         section, _, name = path.rstrip(".").partition(".")
         assert section == "backbone" or name in tables[section].model_fields
+
+
+def test_a_prompt_for_answers_begins_without_a_share_of_the_attention(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(write_recipe("qa", name="x"))
+    assert load_recipe(path).method == PTuningV2(init="vocabulary", gate=True)
 
 
 def test_nothing_is_overwritten(place, tmp_path):

@@ -28,6 +28,9 @@ ACTIVE = (
 """What most users change first; a dot at the end means all fields below."""
 WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
 """The backbones of tasks that write, and of others that need a language model."""
+WANTED: Mapping[str, Mapping[str, Any]] = {"qa": {"method.init": "vocabulary", "method.gate": True}}
+"""What a task is better off with than with the defaults. Answers are found by a model that still reads its text as it
+did, so a prompt begins as real tokens and with no share of the attention (docs/studies)."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -45,6 +48,7 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "data.train": toml_value(train or f"train{suffix}"),
         "data.dev": toml_value(dev or f"dev{suffix}"),
         "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
+        **{path: toml_value(value) for path, value in WANTED.get(task, {}).items()},
     }
     if TASKS[task]().needs_language_model:
         speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
