@@ -46,9 +46,12 @@ def test_every_setting_is_there_with_its_default(tmp_path, task):
     assert set(written["method"]) == {"type", *PTuningV2.model_fields}
     assert set(written["data"]) == set(DataTable.model_fields)
     recipe = load_recipe(plain)
-    wanted = {path.removeprefix("method."): value for path, value in WANTED.get(task, {}).items()}
-    assert recipe.method == PTuningV2(**wanted)
-    assert recipe.training == TrainingSettings(learning_rate=PTuningV2().default_learning_rate)
+    wanted = {"method": {}, "training": {"learning_rate": PTuningV2().default_learning_rate}}
+    for path, value in WANTED.get(task, {}).items():
+        section, _, name = path.partition(".")
+        wanted[section][name] = value
+    assert recipe.method == PTuningV2(**wanted["method"])
+    assert recipe.training == TrainingSettings(**wanted["training"])
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

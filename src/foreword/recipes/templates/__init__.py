@@ -28,7 +28,9 @@ ACTIVE = (
 """What most users change first; a dot at the end means all fields below."""
 WRITER, LANGUAGE_MODEL = "gpt2", "bert-base-cased"
 """The backbones of tasks that write, and of others that need a language model."""
-WANTED: Mapping[str, Mapping[str, Any]] = {"qa": {"method.init": "vocabulary", "method.gate": True}}
+WANTED: Mapping[str, Mapping[str, Any]] = {
+    "qa": {"method.init": "vocabulary", "method.gate": True, "training.head_learning_rate": 5e-3},
+}
 """What a task is better off with than with the defaults. Answers are found by a model that still reads its text as it
 did, so a prompt begins as real tokens and with no share of the attention (docs/studies)."""
 SUFFIXES = {"ner": ".conll"}
