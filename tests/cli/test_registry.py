@@ -87,6 +87,13 @@ class TestRefused:
         place.refuse("registry", "add", models, empty, "x", says=("artifact.json",))
         place.refuse("registry", "pull", models, tmp_path / "none", "x", says=("no such folder",))
 
+    def test_no_registry_is_made_for_what_cannot_be_published(self, place, tmp_path):
+        new = tmp_path / "new"
+        place.refuse("registry", "add", new, tmp_path / "none", "x", says=("no such folder",))
+        place.refuse("registry", "add", new, tiny_artifact(), "X", says=("is no name for a task",))
+        place.refuse("registry", "add", new, tiny_artifact(), "x", "--alias", "7", says=("is no alias",))
+        assert not new.exists()
+
     @pytest.mark.parametrize("grace", ["", "1", "h", "-1h", "1w", "1e9s"])
     def test_times(self, place, models, grace):
         place.refuse("registry", "gc", models, f"--grace={grace}", says=("such as 90s, 30m, 24h or 7d",))

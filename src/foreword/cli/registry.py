@@ -57,8 +57,14 @@ def add(
 
     The registry is made where there is none.
     """
+    from foreword.artifacts.format import load_artifact
     from foreword.registry import Registry
+    from foreword.registry.references import check_alias, check_name
 
+    check_name(name)  # no registry is made for what cannot be published
+    for one in alias or ():
+        check_alias(one)
+    load_artifact(artifact)
     version = Registry(registry, create=True).add(artifact, name, aliases=alias or (), unfolded=unfolded)
     _print_published(version)
 
