@@ -105,7 +105,7 @@ def test_scores_in_words():
     assert [cell.words for cell in rte.cells] == ["70.0 ± 10.0", "71.0 ± 1.7", "failed"]
     assert [cell.words for cell in conll.cells] == ["80.0 (n = 1)", "60.0 ± 14.1 (n = 2)", "20.0 ± 0.0"]
     assert [cell.ratio for cell in conll.cells] == ["", "0.750", "0.250"]
-    assert (rte.metric, conll.metric) == ("accuracy", "F1")
+    assert (rte.heads, conll.heads) == (("rte", "accuracy"), ("conll04", "F1"))
     assert "15 of 18 cells are finished" in introduction(COMPARISON)
     assert list(summary_rows(COMPARISON))[2] == ("Prompt & co", "2", "0.882", "0.750", "conll04")
     assert headline(COMPARISON) == (
@@ -119,10 +119,10 @@ def test_many_methods_stand_below_one_another(monkeypatch, tmp_path):
     monkeypatch.setattr("foreword.studies.comparison.comparison.MOST_ACROSS", 2)
     table = score_table(COMPARISON)
     assert (table.corner, table.columns) == (("Method",), ("rte, accuracy", "conll04, F1"))
-    assert [(row.name, [cell.words for cell in row.cells]) for row in table.rows] == [
-        ("full", ["70.0 ± 10.0", "80.0 (n = 1)"]),
-        ("Prompt & co", ["71.0 ± 1.7", "60.0 ± 14.1 (n = 2)"]),
-        ("head", ["failed", "20.0 ± 0.0"]),
+    assert [(row.heads, [cell.words for cell in row.cells]) for row in table.rows] == [
+        (("full",), ["70.0 ± 10.0", "80.0 (n = 1)"]),
+        (("Prompt & co",), ["71.0 ± 1.7", "60.0 ± 14.1 (n = 2)"]),
+        (("head",), ["failed", "20.0 ± 0.0"]),
     ]
     assert [[cell.best for cell in row.cells] for row in table.rows] == [[False, True], [True, False], [False, False]]
     text, page, _ = write_files(tmp_path, COMPARISON)

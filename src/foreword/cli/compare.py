@@ -90,10 +90,7 @@ def _show(study: Study, part: Study, folder: Path) -> None:
         raise OutputError(f"{folder}: no cell of this study is finished there. Run it, or choose its --output")
     table = score_table(comparison)
     rows = [
-        (
-            *(row.name, row.metric)[: len(table.corner)],
-            *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells),
-        )
+        (*row.heads, *(f"{cell.words}{'*' * cell.best} {cell.ratio}".rstrip() for cell in row.cells))
         for row in table.rows
     ]
     print_table(rows, (*map(str.lower, table.corner), *table.columns))

@@ -57,14 +57,11 @@ def add(
 
     The registry is made where there is none.
     """
-    from foreword.artifacts.format import load_artifact
     from foreword.registry import Registry
-    from foreword.registry.references import check_alias, check_name
+    from foreword.registry.registry import publishable
 
-    check_name(name)  # no registry is made for what cannot be published
-    for one in alias or ():
-        check_alias(one)
-    load_artifact(artifact)
+    if not registry.exists():  # none is made for what cannot be published
+        publishable(artifact, name, alias or ())
     version = Registry(registry, create=True).add(artifact, name, aliases=alias or (), unfolded=unfolded)
     _print_published(version)
 

@@ -125,9 +125,7 @@ class Registry:
             ArtifactError: the artifact is damaged.
             OutputError: the registry cannot be written.
         """
-        check_name(name)
-        words = [LATEST, *(check_alias(alias) for alias in aliases)]
-        found = load_artifact(artifact)
+        found, words = publishable(artifact, name, aliases)
         files = {file: entry for file, entry in found.manifest.files.items() if unfolded or file != UNFOLDED}
         with writing(self.root):
             listing = list_task(self.root, name)
@@ -282,3 +280,15 @@ class Registry:
             except RegistryError:
                 continue
         return found
+
+
+def publishable(artifact: Path, name: str, aliases: Sequence[str] = ()) -> tuple[Artifact, list[str]]:
+    """What `Registry.add` would publish, and all that would stand for it, checked.
+
+    Raises:
+        RegistryError: the name or an alias is none.
+        ArtifactError: the artifact is damaged.
+    """
+    check_name(name)
+    words = [LATEST, *(check_alias(alias) for alias in aliases)]
+    return load_artifact(artifact), words

@@ -182,10 +182,12 @@ class Comparison:
         means = [other.mean for other in self.row(entry.data).values() if other.mean is not None]
         return entry.mean is not None and entry.mean == max(means)
 
-    def ratio(self, entry: Entry) -> float | None:
+    def ratio(self, entry: Entry | None) -> float | None:
         """Its mean by that of the baseline on the same data; None where one is missing, or that is not positive."""
-        base = None if self.baseline is None else self.row(entry.data).get(self.baseline)
-        if base is None or base.mean is None or base.mean <= 0 or entry.mean is None:
+        if entry is None or entry.mean is None or self.baseline is None:
+            return None
+        base = self.row(entry.data).get(self.baseline)
+        if base is None or base.mean is None or base.mean <= 0:
             return None
         return entry.mean / base.mean
 

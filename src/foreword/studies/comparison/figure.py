@@ -64,7 +64,7 @@ def write_figure(path: Path, comparison: Comparison) -> None:
 def _ratio(comparison: Comparison, line: str, column: str) -> tuple[float, float] | None:
     """Score by that of fine-tuning at one place, and its deviation by the same; None where there is none."""
     entry = comparison.at(line, column)
-    ratio = None if entry is None else comparison.ratio(entry)
+    ratio = comparison.ratio(entry)
     if entry is None or not ratio or not entry.mean:
         return None
     return ratio, ratio * (entry.deviation or 0) / entry.mean

@@ -75,7 +75,7 @@ def _lane(comparison: Comparison, line: str, across: Axis, tones: dict[str, int]
     dots = []
     for column, tone in tones.items():
         entry = comparison.at(line, column)
-        ratio = None if entry is None else comparison.ratio(entry)
+        ratio = comparison.ratio(entry)
         if entry is not None and entry.mean is not None and ratio is not None:
             tip = f"{comparison.label(column)}: {spread(entry.mean, entry.deviation)}, {ratio:.3f} of fine-tuning"
             dots.append(Mark(across.place(ratio), tone, tip))

@@ -41,13 +41,11 @@ class ScoreRow:
     """One data set in words, or one method.
 
     Attributes:
-        name: of which.
-        metric: of the data set.
+        heads: its name, and of a data set the metric; as many as the table's corner has.
         cells: one per column.
     """
 
-    name: str
-    metric: str
+    heads: tuple[str, ...]
     cells: tuple[ScoreCell, ...]
 
 
@@ -99,8 +97,7 @@ def score_table(comparison: Comparison) -> ScoreTable:
     metrics = {data: metric_name(comparison.metric(data) or "") for data in comparison.data}
     rows = tuple(
         ScoreRow(
-            comparison.label(line),
-            metrics.get(line, ""),
+            (comparison.label(line),) if comparison.methods_down else (line, metrics[line]),
             tuple(_score(comparison, comparison.at(line, column)) for column in comparison.columns),
         )
         for line in comparison.lines

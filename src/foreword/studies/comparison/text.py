@@ -34,7 +34,7 @@ def _scores(comparison: Comparison) -> Iterator[Sequence[str]]:
     table = tables.score_table(comparison)
     yield (*table.corner, *table.columns)
     for row in table.rows:
-        yield (*(row.name, row.metric)[: len(table.corner)], *map(_cell, row.cells))
+        yield (*row.heads, *map(_cell, row.cells))
 
 
 def _cell(cell: tables.ScoreCell) -> str:
