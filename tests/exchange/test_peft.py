@@ -170,6 +170,11 @@ class TestTagsKeepTheirMeaning:
             import_prompt("peft", tmp_path / "adapter", backbone, task, tmp_path / "ours", outputs=("I-X", "O", "B-X"))
         import_prompt("peft", tmp_path / "adapter", backbone, task, tmp_path / "ours", prompt_only=True)
 
+    def test_so_is_one_that_compares_with_the_question(self, backbone, tmp_path):
+        make_adapter(backbone, "PREFIX_TUNING", "QUESTION_ANS", tmp_path / "adapter")
+        with pytest.raises(ArtifactError, match="have no head like that of the task 'qa'"):
+            import_prompt("peft", tmp_path / "adapter", backbone, fw.QA(head="matching"), tmp_path / "ours")
+
 
 class TestWhatWasMadeHereAnswersTheSameThere:
     @pytest.mark.parametrize(("family", "task_type"), WITH_HEAD)

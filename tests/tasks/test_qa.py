@@ -150,6 +150,19 @@ def test_a_short_context_is_one_row_as_the_tokenizer_gives_it(tokenizer):
     assert encoding.note is None
 
 
+@TOKENIZERS
+def test_a_matching_head_is_told_which_tokens_are_the_question(tokenizer):
+    tokens, words = tokenizer(), ["Anna", "visited", "London", "."] * 20
+    example = QuestionExample(id="1", question=" Anna visited ? ", context=" ".join(words), answers=None)
+    rows = QA(window=30, stride=4, head="matching").encode(example, tokens, 30).rows
+    assert len(rows) > 2
+    for row in rows:
+        marked = [token for token, mark in zip(row.input_ids, row.marks, strict=True) if mark]
+        assert marked == tokens("Anna visited ?", add_special_tokens=False)["input_ids"]
+        assert not any(mark and reads for mark, reads in zip(row.marks, row.reads, strict=True))
+    assert all(row.marks == () for row in QA(window=30, stride=4).encode(example, tokens, 30).rows)
+
+
 def test_a_question_without_answer_points_at_the_first_token():
     example = QuestionExample(id="1", question="It", context="Anna visited London. " * 20, answers=())
     encoding = QA(window=40, stride=10).encode(example, tiny_bert_tokenizer(), 128)

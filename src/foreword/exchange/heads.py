@@ -108,7 +108,7 @@ def place_head(
                 _check_outputs(len(weight), len(order), "the tags of its outputs, in their order")
                 weight, bias = weight[order], bias[order]
             _check_outputs(len(weight), len(outputs), "another task")
-            task = _with(task, layers="last")
+            task = _with(task, layers="last", **({"head": "linear"} if isinstance(task, QA) else {}))
             head: Head = task.build_head(backbone.hidden_size, backbone)
             assert isinstance(head, TokenHead)
             _fill(head.linear, (weight, bias))

@@ -3,6 +3,7 @@
 from foreword.heads.base import Head, Reads, Vocabulary
 from foreword.heads.continuation import ContinuationHead
 from foreword.heads.marked import MarkedHead, MarkedTokenHead
+from foreword.heads.matching import MatchingHead
 from foreword.heads.pooled import PooledHead, Pooling
 from foreword.heads.token import TokenHead
 from foreword.heads.verbalizer import LearnedVerbalizerHead, VerbalizerHead, class_vectors
@@ -13,6 +14,7 @@ __all__ = [
     "LearnedVerbalizerHead",
     "MarkedHead",
     "MarkedTokenHead",
+    "MatchingHead",
     "PooledHead",
     "Pooling",
     "Reads",

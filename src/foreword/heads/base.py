@@ -41,11 +41,13 @@ class Head(nn.Module):
             ``(B, T, (N + 1) D)``.
         class_axis: along which the logits are of things of which one is chosen: the last, of classes, or 1, of
             positions. A softmax along it gives probabilities. None where every output is a number by itself.
+        stackable: whether a batch of many such heads may ask them in one pass, each row its own (`torch.func.vmap`).
     """
 
     reads: ClassVar[Reads] = "hidden"
     every_layer: bool = False
     class_axis: int | None = -1
+    stackable: ClassVar[bool] = True
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """Logits.

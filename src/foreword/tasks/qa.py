@@ -9,7 +9,7 @@ SQuAD 2.0 finds best on development data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -20,7 +20,7 @@ from foreword.data.batching import Encoded
 from foreword.data.examples import Answer, QuestionExample
 from foreword.data.records import Record
 from foreword.errors import DataError
-from foreword.heads import TokenHead, Vocabulary
+from foreword.heads import Head, MatchingHead, TokenHead, Vocabulary
 from foreword.metrics.qa import answer_scores, no_answer_threshold
 from foreword.metrics.scores import Scores
 from foreword.tasks.base import Columns, Encoding, Task
@@ -53,6 +53,9 @@ class QA(Depth, Task[QuestionExample, AnswerPrediction]):
     summary: ClassVar[str] = "extractive question answering, SQuAD 1.1 and 2.0; exact match, F1"
 
     layers: Layers = "all"
+    head: Literal["linear", "matching"] = "linear"
+    """A 'linear' layer on every token, as in the papers; or, beside it, a small network that is told how like the words
+    of the question each token is ('matching'). A frozen sentence encoder is better off with it (docs/studies)."""
     columns: QAColumns = QAColumns()
     """Names of the fields in the user's files."""
     window: PositiveInt = 384
@@ -140,16 +143,19 @@ class QA(Depth, Task[QuestionExample, AnswerPrediction]):
                 hint="Shorten the question or raise task.window",
             )
         stride = min(self.stride, room // 2)  # else rows far shorter than `window` would hardly move on
-        rows = tuple(whole.row(window, example) for window in _windows(whole.context, room, stride))
+        marked = self.head == "matching"
+        rows = tuple(whole.row(window, example, marked) for window in _windows(whole.context, room, stride))
         found = any(row.targets.get("start", 0) for row in rows)
         note = "with several windows" if len(rows) > 1 else None
         if example.answers is not None and example.accepted and not found:
             note = "whose answer no window holds"
         return Encoding(rows, note)
 
-    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> TokenHead:
+    def build_head(self, hidden_size: int, vocabulary: Vocabulary | None = None) -> Head:
         """Two outputs per token."""
         states = self.states_read(vocabulary)
+        if self.head == "matching":
+            return MatchingHead(hidden_size, 2, dropout=self.dropout, states=states)
         return TokenHead(hidden_size, 2, dropout=self.dropout, chooses_position=True, states=states)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
@@ -237,9 +243,16 @@ class _Whole:
         offsets = trimmed(parts.offsets, of_context, context)
         self.offsets = [span if ours else (0, 0) for span, ours in zip(offsets, of_context, strict=True)]
         self.reads = [start < end for start, end in self.offsets]
+        self.marks = [int(sequence == 0) for sequence in parts.sequence_ids]
 
-    def row(self, window: range, example: QuestionExample) -> Encoded:
-        """The row with these tokens of the context, and where the first answer stands in it."""
+    def row(self, window: range, example: QuestionExample, marked: bool) -> Encoded:
+        """The row with these tokens of the context, and where the first answer stands in it.
+
+        Args:
+            window: tokens of the whole.
+            example: the question.
+            marked: whether the row says which of its tokens are the question's.
+        """
 
         def cut(values: list[Any]) -> list[Any]:
             return [*values[: self.context.start], *values[window.start : window.stop], *values[self.context.stop :]]
@@ -253,7 +266,14 @@ class _Whole:
                 start, end = chars_to_tokens(answer.start, answer.start + len(answer.text), offsets, reads) or (0, 0)
             targets = {"start": start, "end": end}
         types = None if self.types is None else cut(self.types)
-        return Encoded(input_ids=cut(self.ids), token_type_ids=types, targets=targets, offsets=offsets, reads=reads)
+        return Encoded(
+            input_ids=cut(self.ids),
+            token_type_ids=types,
+            targets=targets,
+            offsets=offsets,
+            reads=reads,
+            marks=cut(self.marks) if marked else (),
+        )
 
 
 def _windows(tokens: range, room: int, stride: int) -> Iterator[range]:

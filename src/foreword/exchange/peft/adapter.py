@@ -67,7 +67,7 @@ def head_names(task: Task[Any, Any], backbone: Backbone, *, vectors: bool) -> He
 def _head_names(task: Task[Any, Any], family: str) -> HeadNames | None:
     classifier = ("classifier", "score")
     match task:
-        case QA() if family in _WITH_TOKEN_HEAD - {"gemma", "glm"}:
+        case QA(head="linear") if family in _WITH_TOKEN_HEAD - {"gemma", "glm"}:
             return HeadNames("QUESTION_ANS", "token", ("qa_outputs",), ("qa_outputs",))
         case NER() if family in _WITH_TOKEN_HEAD:
             name = "score" if family in _DECODERS - {"gpt2"} else "classifier"

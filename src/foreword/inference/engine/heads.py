@@ -26,7 +26,7 @@ def make_of(head: Head) -> Hashable:
 def worth_stacking(heads: Sequence[Head]) -> bool:
     """Whether heads of one make, each given once, are asked together."""
     numbers = sum(tensor.numel() for tensor in _tensors(heads[0]).values())
-    return len(heads) > _FEW and 0 < numbers <= _MOST_NUMBERS
+    return heads[0].stackable and len(heads) > _FEW and 0 < numbers <= _MOST_NUMBERS
 
 
 class Stack(Head):
