@@ -68,25 +68,24 @@ class MatchingHead(Head):
             marks: ``(B, T)``, 1 for tokens of the question.
         """
         wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        directions = normalize(wide.reshape(*wide.shape[:2], self.states, -1), dim=-1).transpose(1, 2)  # (B, S, T, D)
         asked = marks == 1
         with torch.autocast(hidden.device.type, enabled=False):
-            nearest = _nearest(directions, asked)
+            nearest = torch.stack([_nearest(state, asked) for state in wide.chunk(self.states, -1)], dim=1)  # (B, S, T)
         counted = ((mask != 0) & ~asked)[:, None].to(nearest.dtype)  # (B, 1, T)
         scaled = _scaled(nearest, counted)
         return torch.cat([_around(scaled, counted, size) for size in _AROUND], dim=1).transpose(1, 2)
 
 
-def _nearest(directions: Tensor, asked: Tensor) -> Tensor:
-    """The largest cosine ``(B, S, T)`` of each direction ``(B, S, T, D)`` to one where ``asked`` ``(B, T)``; or -1."""
-    counts = asked.sum(1)
+def _nearest(vectors: Tensor, asked: Tensor) -> Tensor:
+    """The largest cosine ``(B, T)`` of each vector ``(B, T, D)`` to one where ``asked`` ``(B, T)`` says so; or -1."""
+    counts = asked.sum(1, keepdim=True)
     longest = max(int(counts.max()), 1)
     places = asked.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (B, Q), those asked in front
-    rows = torch.arange(len(places), device=places.device)[:, None]
-    question = directions.transpose(1, 2)[rows, places].transpose(1, 2)  # (B, S, Q, D)
-    surplus = torch.arange(longest, device=counts.device) >= counts[:, None]
-    cosines = directions @ question.transpose(2, 3)  # (B, S, T, Q)
-    return cosines.masked_fill(surplus[:, None, None], -1).amax(-1)
+    question = normalize(vectors[torch.arange(len(places), device=places.device)[:, None], places], dim=-1)
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12)
+    cosines = vectors @ question.transpose(1, 2) / lengths  # (B, T, Q)
+    surplus = torch.arange(longest, device=counts.device) >= counts
+    return cosines.masked_fill(surplus[:, None], -1).amax(-1)
 
 
 def _scaled(values: Tensor, counted: Tensor) -> Tensor:
