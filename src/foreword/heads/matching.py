@@ -25,7 +25,7 @@ class MatchingHead(Head):
 
     ``logits_i = W h_i + U gelu(V m_i)``. For a state s of token i, ``m_i`` holds the largest cosine to that state of a
     marked token, on the scale of its row (mean 0 and variance 1 over the tokens that are not marked), and its means
-    over the 9 and 31 tokens around i that are real and not marked.
+    over the 9 and 31 tokens around i that are real and not marked. No gradient goes through it.
 
     Args:
         hidden_size: D.
@@ -47,18 +47,20 @@ class MatchingHead(Head):
         self.out = nn.Linear(_WIDTH, outputs, bias=False)
 
     def forward(self, hidden: Tensor, mask: Tensor, marks: Tensor | None = None) -> Tensor:
-        """``(B, T, C)``; the lowest number at padding. Every row must have marked tokens.
+        """``(B, T, C)``; the lowest number at padding. In a row without marked tokens nothing is like them.
 
         Raises:
-            TypeError: no row has any.
+            TypeError: there are no marks.
         """
         if marks is None:
             raise TypeError("MatchingHead compares with marked tokens, and these rows have none")
-        likeness = self.likeness(hidden, mask, marks).to(hidden.dtype)
-        inner = nn.functional.gelu(self.matching(self.dropout(likeness)))
-        logits: Tensor = self.linear(self.dropout(hidden)) + self.out(inner)
+        logits: Tensor = self.linear(self.dropout(hidden))
+        with torch.autocast(hidden.device.type, enabled=False):
+            likeness = self.likeness(hidden, mask, marks).to(self.out.weight.dtype)
+            logits = logits + self.out(nn.functional.gelu(self.matching(self.dropout(likeness))))
         return logits.masked_fill(mask[:, :, None] == 0, torch.finfo(logits.dtype).min)
 
+    @torch.no_grad()
     def likeness(self, hidden: Tensor, mask: Tensor, marks: Tensor) -> Tensor:
         """``(B, T, 3 S)``, what the network reads, in float32 or better; 0 where a token is marked or padding.
 
@@ -69,8 +71,7 @@ class MatchingHead(Head):
         """
         wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         asked = marks == 1
-        with torch.autocast(hidden.device.type, enabled=False):
-            nearest = torch.stack([_nearest(state, asked) for state in wide.chunk(self.states, -1)], dim=1)  # (B, S, T)
+        nearest = torch.stack([_nearest(state, asked) for state in wide.chunk(self.states, -1)], dim=1)  # (B, S, T)
         counted = ((mask != 0) & ~asked)[:, None].to(nearest.dtype)  # (B, 1, T)
         scaled = _scaled(nearest, counted)
         return torch.cat([_around(scaled, counted, size) for size in _AROUND], dim=1).transpose(1, 2)
