@@ -86,7 +86,8 @@ def _nearest(vectors: Tensor, asked: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12)
     cosines = vectors @ question.transpose(1, 2) / lengths  # (B, T, Q)
     surplus = torch.arange(longest, device=counts.device) >= counts
-    return cosines.masked_fill(surplus[:, None], -1).amax(-1)
+    nearest: Tensor = cosines.masked_fill(surplus[:, None], -1).amax(-1)
+    return nearest
 
 
 def _scaled(values: Tensor, counted: Tensor) -> Tensor:
