@@ -46,11 +46,10 @@ def test_every_setting_is_there_with_its_default(tmp_path, task):
     assert set(written["method"]) == {"type", *PTuningV2.model_fields}
     assert set(written["data"]) == set(DataTable.model_fields)
     recipe = load_recipe(plain)
-    wanted = {"task": {}, "method": {}, "training": {"learning_rate": PTuningV2().default_learning_rate}}
+    wanted = {"method": {}, "training": {"learning_rate": PTuningV2().default_learning_rate}}
     for path, value in WANTED.get(task, {}).items():
         section, _, name = path.partition(".")
         wanted[section][name] = value
-    assert recipe.task == TASKS[task](**wanted["task"])
     assert recipe.method == PTuningV2(**wanted["method"])
     assert recipe.training == TrainingSettings(**wanted["training"])
 
@@ -73,12 +72,10 @@ def test_what_is_active_exists():
         assert section == "backbone" or name in tables[section].model_fields
 
 
-def test_a_prompt_for_answers_begins_without_a_share_of_the_attention_and_its_head_compares(tmp_path):
+def test_a_prompt_for_answers_begins_without_a_share_of_the_attention(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe("qa", name="x"))
-    recipe = load_recipe(path)
-    assert recipe.method == PTuningV2(init="vocabulary", gate=True)
-    assert recipe.task.head == "matching"
+    assert load_recipe(path).method == PTuningV2(init="vocabulary", gate=True)
 
 
 def test_nothing_is_overwritten(place, tmp_path):

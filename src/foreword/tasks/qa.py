@@ -55,7 +55,7 @@ class QA(Depth, Task[QuestionExample, AnswerPrediction]):
     layers: Layers = "all"
     head: Literal["linear", "matching"] = "linear"
     """A 'linear' layer on every token, as in the papers; or, beside it, a small network that is told how like the words
-    of the question each token is ('matching'). A frozen sentence encoder is better off with it (docs/studies)."""
+    of the question each token is ('matching'). A sentence encoder without a prompt gains most (docs/studies)."""
     columns: QAColumns = QAColumns()
     """Names of the fields in the user's files."""
     window: PositiveInt = 384

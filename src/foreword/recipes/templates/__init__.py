@@ -32,16 +32,11 @@ WORDS = {"training.learning_rate": 1e-1, "training.backbone_dropout": 0.1}
 WANTED: Mapping[str, Mapping[str, Any]] = {
     "ner": WORDS,
     "srl": WORDS,
-    "qa": {
-        "task.head": "matching",
-        "method.init": "vocabulary",
-        "method.gate": True,
-        "training.head_learning_rate": 5e-3,
-    },
+    "qa": {"method.init": "vocabulary", "method.gate": True, "training.head_learning_rate": 5e-3},
 }
 """What a task is better off with than with the defaults (docs/studies). Labels of words are learned faster, and with
 dropout, than texts are. Answers are found by a model that still reads its text as it did, so a prompt begins as real
-tokens and with no share of the attention; and its head is told what is like the question."""
+tokens and with no share of the attention."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
