@@ -53,7 +53,7 @@ TASKS: dict[str, Task[Any, Any]] = {
     "multirc": fw.MultiRC(),
     "record": fw.ReCoRD(hidden_layer=True),
     "ner": fw.NER(),
-    "qa": fw.QA(window=32, stride=8, head="matching"),
+    "qa": fw.QA(window=32, stride=8),
     "regression": fw.Regression(),
     "multi-label": fw.MultiLabel(),
     "multiple-choice": fw.MultipleChoice(),

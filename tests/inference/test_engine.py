@@ -102,6 +102,25 @@ def test_heads_of_one_layer_and_of_all_share_a_batch(kinds):
             assert_same([answer], predictor.predict([item]))
 
 
+def test_heads_that_compare_with_a_question_share_a_batch(tmp_path):
+    """They cannot be stacked; there are as many as would be, and others beside them, whose rows have no marks."""
+    backbone, data = tiny_backbone(), records("qa")
+    paths = {"ner": tiny_artifact("ner", "ptuning-v2-mlp")}
+    for seed in range(4):
+        task = fw.QA(window=32, stride=8, head="matching")
+        options = {"train": data, "dev": data, "progress": False, "epochs": 1, "learning_rate": 1e-2, "seed": seed}
+        paths[f"qa {seed}"] = tmp_path / str(seed)
+        fw.train(backbone, fw.PTuningV2(prompt_length=2), task, **options).save(paths[f"qa {seed}"])
+    asked = {name: records(name.split()[0], labelled=False) for name in paths}
+    engine = fw.Engine(backbone, {name: load_artifact(path) for name, path in paths.items()})
+    calls = ForwardCalls(backbone)
+    mixed = engine.predict([(name, asked[name][number]) for number in range(4) for name in paths])
+    assert calls.rows == [20]
+    for name, path in paths.items():
+        single = fw.load(path, backbone).predict(asked[name])
+        assert_same([answer for answer in mixed if answer["task"] == name], single)
+
+
 def test_every_row_reads_the_prompt_of_its_own_task():
     """Two artifacts of one task with different prompts give different answers to one text, in one batch as alone."""
     backbone = tiny_backbone()

@@ -108,7 +108,9 @@ def place_head(
                 _check_outputs(len(weight), len(order), "the tags of its outputs, in their order")
                 weight, bias = weight[order], bias[order]
             _check_outputs(len(weight), len(outputs), "another task")
-            task = _with(task, layers="last", **({"head": "linear"} if isinstance(task, QA) else {}))
+            task = _with(task, layers="last")
+            if isinstance(task, QA):
+                task = _with(task, head="linear")
             head: Head = task.build_head(backbone.hidden_size, backbone)
             assert isinstance(head, TokenHead)
             _fill(head.linear, (weight, bias))

@@ -71,21 +71,27 @@ class MatchingHead(Head):
         """
         wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         asked = marks == 1
-        nearest = torch.stack([_nearest(state, asked) for state in wide.chunk(self.states, -1)], dim=1)  # (B, S, T)
+        question, surplus = _gathered(wide, asked)
+        pairs = zip(wide.chunk(self.states, -1), question.chunk(self.states, -1), strict=True)
+        nearest = torch.stack([_nearest(*pair, surplus) for pair in pairs], dim=1)  # (B, S, T)
         counted = ((mask != 0) & ~asked)[:, None].to(nearest.dtype)  # (B, 1, T)
         scaled = _scaled(nearest, counted)
         return torch.cat([_around(scaled, counted, size) for size in _AROUND], dim=1).transpose(1, 2)
 
 
-def _nearest(vectors: Tensor, asked: Tensor) -> Tensor:
-    """The largest cosine ``(B, T)`` of each vector ``(B, T, D)`` to one where ``asked`` ``(B, T)`` says so; or -1."""
+def _gathered(vectors: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the vectors ``(B, T, D)`` that are asked, ``(B, Q, D)``, and which of them only fill up, ``(B, Q)``."""
     counts = asked.sum(1, keepdim=True)
     longest = max(int(counts.max()), 1)
-    places = asked.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # (B, Q), those asked in front
-    question = normalize(vectors[torch.arange(len(places), device=places.device)[:, None], places], dim=-1)
+    places = asked.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # those asked stand in front
+    rows = torch.arange(len(places), device=places.device)[:, None]
+    return vectors[rows, places], torch.arange(longest, device=counts.device) >= counts
+
+
+def _nearest(vectors: Tensor, question: Tensor, surplus: Tensor) -> Tensor:
+    """The largest cosine ``(B, T)`` of each vector ``(B, T, D)`` to one ``(B, Q, D)`` that is no surplus; or -1."""
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12)
-    cosines = vectors @ question.transpose(1, 2) / lengths  # (B, T, Q)
-    surplus = torch.arange(longest, device=counts.device) >= counts
+    cosines = vectors @ normalize(question, dim=-1).transpose(1, 2) / lengths  # (B, T, Q)
     nearest: Tensor = cosines.masked_fill(surplus[:, None], -1).amax(-1)
     return nearest
 

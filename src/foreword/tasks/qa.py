@@ -135,7 +135,7 @@ class QA(Depth, Task[QuestionExample, AnswerPrediction]):
         """Windows over the context; the question stands in every one of them."""
         limit = min(self.window, max_length)
         encoded = tokenizer(example.question.strip(), example.context, return_offsets_mapping=True, verbose=False)
-        whole = _Whole(encoded.encodings[0], example.context)
+        whole = _Whole(encoded.encodings[0], example.context, marked=self.head == "matching")
         room = limit - (len(whole.ids) - len(whole.context))
         if room < _LEAST:
             raise DataError(
@@ -143,8 +143,7 @@ class QA(Depth, Task[QuestionExample, AnswerPrediction]):
                 hint="Shorten the question or raise task.window",
             )
         stride = min(self.stride, room // 2)  # else rows far shorter than `window` would hardly move on
-        marked = self.head == "matching"
-        rows = tuple(whole.row(window, example, marked) for window in _windows(whole.context, room, stride))
+        rows = tuple(whole.row(window, example) for window in _windows(whole.context, room, stride))
         found = any(row.targets.get("start", 0) for row in rows)
         note = "with several windows" if len(rows) > 1 else None
         if example.answers is not None and example.accepted and not found:
@@ -232,9 +231,10 @@ class _Whole:
     Args:
         parts: of the tokenizer, for the pair, nothing truncated.
         context: the text.
+        marked: whether rows say which of their tokens are the question's.
     """
 
-    def __init__(self, parts: Any, context: str) -> None:
+    def __init__(self, parts: Any, context: str, *, marked: bool) -> None:
         of_context = [sequence == 1 for sequence in parts.sequence_ids]
         first = of_context.index(True) if any(of_context) else len(of_context)
         self.context = range(first, first + sum(of_context))
@@ -243,16 +243,10 @@ class _Whole:
         offsets = trimmed(parts.offsets, of_context, context)
         self.offsets = [span if ours else (0, 0) for span, ours in zip(offsets, of_context, strict=True)]
         self.reads = [start < end for start, end in self.offsets]
-        self.marks = [int(sequence == 0) for sequence in parts.sequence_ids]
+        self.marks = [int(sequence == 0) for sequence in parts.sequence_ids] if marked else None
 
-    def row(self, window: range, example: QuestionExample, marked: bool) -> Encoded:
-        """The row with these tokens of the context, and where the first answer stands in it.
-
-        Args:
-            window: tokens of the whole.
-            example: the question.
-            marked: whether the row says which of its tokens are the question's.
-        """
+    def row(self, window: range, example: QuestionExample) -> Encoded:
+        """The row with these tokens of the context, and where the first answer stands in it."""
 
         def cut(values: list[Any]) -> list[Any]:
             return [*values[: self.context.start], *values[window.start : window.stop], *values[self.context.stop :]]
@@ -272,7 +266,7 @@ class _Whole:
             targets=targets,
             offsets=offsets,
             reads=reads,
-            marks=cut(self.marks) if marked else (),
+            marks=() if self.marks is None else cut(self.marks),
         )
 
 
