@@ -15,6 +15,8 @@ from foreword.backbones import FAMILIES, Backbone
 from tiny import tiny_backbone
 
 torch.set_num_threads(1)
+if torch.accelerator.is_available():  # what tests compute beside it is on the CPU; test_on_gpu.py is for the rest
+    os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 settings.register_profile("foreword", deadline=None, derandomize=True)
 settings.load_profile("foreword")
 

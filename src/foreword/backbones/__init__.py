@@ -1,6 +1,7 @@
 """Frozen transformers with a place for prompts, and the families Foreword supports."""
 
 from foreword.backbones.backbone import Backbone
+from foreword.backbones.devices import device_named, may_use_gpu
 from foreword.backbones.families import FAMILIES, Family
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
@@ -17,9 +18,11 @@ __all__ = [
     "TrunkCaches",
     "check_shardable",
     "continuation_logits",
+    "device_named",
     "generate",
     "load_backbone",
     "load_pooler",
+    "may_use_gpu",
     "plan_backbone",
     "shard_layers",
 ]

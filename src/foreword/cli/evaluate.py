@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from foreword.cli.loading import ArtifactPath, BackboneName, TrunkBytes, TrunkPlace, open_predictor
+from foreword.cli.loading import ArtifactPath, BackboneName, DeviceName, TrunkBytes, TrunkPlace, open_predictor
 from foreword.cli.printing import examples, print_table, warn
 from foreword.errors import ArtifactError
 
@@ -35,6 +35,7 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option(help="datasets: which split. (default: as in the recipe)")] = None,
     backbone: BackboneName = None,
+    device: DeviceName = None,
     trunk_cache: TrunkPlace = None,
     trunk_cache_bytes: TrunkBytes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -45,7 +46,7 @@ def evaluate(
 
     Values are fractions between 0 and 1, or correlations; errors are in the data's own units.
     """
-    predictor = open_predictor(artifact, backbone, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes)
+    predictor = open_predictor(artifact, backbone, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes, device=device)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
     for warning in predictor.warnings:
         warn(warning)

@@ -29,6 +29,11 @@ BackboneName = Annotated[
     typer.Option("--backbone", help="Folder or hub name, where it is not the one in the artifact; it is checked."),
 ]
 
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", help="Where to compute, such as cpu or cuda:1. (default: the GPU, if there is one)"),
+]
+
 TrunkPlace = Annotated[
     Literal["memory", "disk"] | None,
     typer.Option(
@@ -64,6 +69,7 @@ def open_predictor(
     *,
     trunk: Literal["memory", "disk"] | None = None,
     trunk_bytes: str | None = None,
+    device: str | None = None,
 ) -> Predictor:
     """A predictor on the artifact's own backbone, or the same one from another place.
 
@@ -75,24 +81,25 @@ def open_predictor(
     if trunk is None and trunk_bytes is not None:
         raise RecipeError("--trunk-cache-bytes needs --trunk-cache")
     from foreword.artifacts.format import load_artifact
-    from foreword.backbones import load_backbone
+    from foreword.backbones import device_named, load_backbone
     from foreword.caching import BUDGET
     from foreword.inference.predictor import Predictor
 
     size = BUDGET if trunk_bytes is None else size_option("--trunk-cache-bytes", trunk_bytes)
     found, model = load_artifact(artifact), None
     if backbone is not None:
-        model = load_backbone(backbone, language_model=found.manifest.backbone.language_model is not None)
-    return Predictor(found, model, batch_size, trunk_cache=trunk, trunk_cache_bytes=size)
+        whole = found.manifest.backbone.language_model is not None
+        model = load_backbone(backbone, language_model=whole, device=device_named(device))
+    return Predictor(found, model, batch_size, trunk_cache=trunk, trunk_cache_bytes=size, device=device)
 
 
-def open_engine(registry: Path, backbone: str | None, batch_size: int) -> Engine:
+def open_engine(registry: Path, backbone: str | None, batch_size: int, *, device: str | None = None) -> Engine:
     """An engine over all tasks of a registry, on the backbone they were made for or the same one from another place.
 
     Raises:
         RegistryError, BackboneError: saying what is wrong with which.
     """
-    from foreword.backbones import load_backbone
+    from foreword.backbones import device_named, load_backbone
     from foreword.inference.engine import Engine
     from foreword.registry import Registry
 
@@ -113,5 +120,6 @@ def open_engine(registry: Path, backbone: str | None, batch_size: int) -> Engine
         chosen,
         revision=own[0].revision if backbone is None else None,
         language_model=any(entry.language_model is not None for entry in own),
+        device=device_named(device),
     )
     return Engine(model, found, budget=_ENGINE_BUDGET, batch_size=batch_size)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from foreword.cli.loading import BackboneName, TrunkBytes, TrunkPlace, open_engine, open_predictor
+from foreword.cli.loading import BackboneName, DeviceName, TrunkBytes, TrunkPlace, open_engine, open_predictor
 from foreword.cli.printing import examples, warn
 from foreword.cli.scaling import check_ray, refuse, seen_from_anywhere
 from foreword.errors import DataError, OutputError, RecipeError
@@ -52,6 +52,7 @@ def predict(
         int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
     ] = 0,
     backbone: BackboneName = None,
+    device: DeviceName = None,
     trunk_cache: TrunkPlace = None,
     trunk_cache_bytes: TrunkBytes = None,
     ray: Annotated[bool, typer.Option("--ray", help="Answer a file in several processes (docs/scaling.md).")] = False,
@@ -77,11 +78,12 @@ def predict(
         backbone = backbone and seen_from_anywhere(backbone)
         refuse({"--input -": input == PIPE}, "is not for --ray, which reads a file in many places at once")
         refuse({f"--input {input}": is_packed(input)}, "is packed, and --ray reads a file in many places: unpack it")
+        device = device or "cpu"  # Ray gives its workers no GPU
     else:
         refuse({"--workers": workers}, "needs --ray")
     if registry is not None:
         refuse({"--trunk-cache": trunk_cache}, "is for one ARTIFACT; an engine runs equal texts once by itself")
-    make = _maker(artifact, registry, backbone, batch_size, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes)
+    make = _maker(artifact, registry, backbone, batch_size, device, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes)
     answers: Scores | _Answers
     if ray:
         from foreword.scaling.scoring import Scores
@@ -119,6 +121,7 @@ def _maker(
     registry: Path | None,
     backbone: str | None,
     batch_size: int | None,
+    device: str | None,
     **trunk: Any,
 ) -> Callable[[], Predictor | Engine]:
     """What makes what answers, wherever it is called.
@@ -127,9 +130,9 @@ def _maker(
         RecipeError: neither or both are given.
     """
     if artifact is not None and registry is None:
-        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32, **trunk)
+        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32, device=device, **trunk)
     if registry is not None and artifact is None:
-        return partial(open_engine, registry.absolute(), backbone, batch_size or 64)
+        return partial(open_engine, registry.absolute(), backbone, batch_size or 64, device=device)
     raise RecipeError(
         "give an ARTIFACT, or --registry for lines that name their task themselves"
         + ("" if artifact is None else "; not both")

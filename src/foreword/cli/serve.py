@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foreword.cli.loading import size_option
+from foreword.cli.loading import DeviceName, size_option
 from foreword.cli.printing import examples
 from foreword.cli.scaling import check_ray, refuse, replicas_between, seen_from_anywhere
 from foreword.errors import ForewordError, OutputError, RecipeError
@@ -48,6 +48,7 @@ def serve(
         str | None, typer.Option(metavar="SIZE", help="Most memory for prompts and heads, such as 200MB.")
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    device: DeviceName = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a forward pass on a CPU.")] = None,
     keys: Annotated[Path | None, typer.Option(help="TOML file of who may ask what; everybody if left out.")] = None,
     admin_key_file: Annotated[
@@ -108,6 +109,7 @@ def serve(
         language_model=language_model,
         budget=None if budget is None else size_option("--budget", budget),
         bf16=bf16,
+        device=device or ("cpu" if ray else None),  # Ray gives its replicas no GPU
         threads=threads,
     )
     if ray:
@@ -140,18 +142,26 @@ def _settings(keys: Path | None, admin: Path | None, imports: Path | None, limit
 
 
 def _engine(
-    registry: Path, backbone: str, *, language_model: bool, budget: int | None, bf16: bool, threads: int | None
+    registry: Path,
+    backbone: str,
+    *,
+    language_model: bool,
+    budget: int | None,
+    bf16: bool,
+    device: str | None,
+    threads: int | None,
 ) -> Any:
     import torch
 
-    from foreword.backbones import load_backbone
+    from foreword.backbones import device_named, load_backbone
     from foreword.inference.engine import Engine
     from foreword.registry import Registry
 
     found = Registry(registry)
     if threads is not None:
         torch.set_num_threads(threads)
-    return Engine(load_backbone(backbone, language_model=language_model), found, budget=budget, bf16=bf16)
+    model = load_backbone(backbone, language_model=language_model, device=device_named(device))
+    return Engine(model, found, budget=budget, bf16=bf16)
 
 
 def _listen(engine: Any, settings: Any, host: str, port: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from foreword.artifacts.format import Artifact, load_artifact
-from foreword.backbones import Backbone, load_backbone
+from foreword.backbones import Backbone, device_named, load_backbone
 from foreword.caching import BUDGET, Place, open_store
 from foreword.data.records import Record
 from foreword.data.sources import Source
@@ -32,9 +32,11 @@ class Predictor:
         trunk_cache: "memory" or "disk", to keep what the layers below the prompt make of each text
             (`foreword.backbones.trunk`); for texts that come again.
         trunk_cache_bytes: most bytes of it.
+        device: where to load the backbone, if none is given; the GPU of this machine, if it has one, when left out.
 
     Raises:
         MethodError: a trunk cache is asked for, and there can be none.
+        BackboneError: there is no such device, or the backbone is rounded in a way that it cannot compute.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Predictor:
         *,
         trunk_cache: Place | None = None,
         trunk_cache_bytes: int = BUDGET,
+        device: str | None = None,
     ) -> None:
         self.artifact = artifact
         self.task = artifact.task
@@ -53,6 +56,7 @@ class Predictor:
             entry.name,
             revision=entry.revision,
             dtype=getattr(torch, entry.dtype),
+            device=device_named(device, entry.quantization),
             language_model=entry.language_model is not None,
             quantization=entry.quantization,
         )
@@ -117,15 +121,16 @@ class Predictor:
         return encode_examples(self.task, examples, self.backbone, limit, reserved=reserved)
 
 
-def load(path: str | Path, backbone: Backbone | None = None) -> Predictor:
+def load(path: str | Path, backbone: Backbone | None = None, *, device: str | None = None) -> Predictor:
     """A predictor from an artifact's folder.
 
     Args:
         path: the artifact, or the folder of the run that made it.
         backbone: shared with other predictors; loaded by name if None.
+        device: where to load it then, such as 'cpu'; the GPU of this machine, if it has one, when left out.
 
     Raises:
         ArtifactError: damaged, altered, or made for another backbone.
-        BackboneError: the backbone cannot be loaded.
+        BackboneError: the backbone cannot be loaded, or not there.
     """
-    return Predictor(load_artifact(path), backbone)
+    return Predictor(load_artifact(path), backbone, device=device)

@@ -6,7 +6,7 @@ import json
 from collections import OrderedDict
 from typing import TypeVar
 
-from foreword.backbones import Backbone, load_backbone
+from foreword.backbones import Backbone, device_named, load_backbone
 from foreword.inference.encoding import room_for_text
 from foreword.recipes.multi_task import MultiTaskRecipe
 from foreword.recipes.schema import Recipe, TaskEntry
@@ -36,6 +36,7 @@ class Workbench:
             revision=table.revision,
             dtype=table.torch_dtype,
             quantization=table.quantization,
+            device=device_named(None, table.quantization) if table.quantization else "cpu",
             language_model=table.language_model,
         )
         if not recipe.method.tunes_backbone:

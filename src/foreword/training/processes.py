@@ -24,6 +24,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from foreword.backbones import may_use_gpu
 from foreword.errors import ForewordError
 
 T = TypeVar("T")
@@ -283,8 +284,7 @@ def left_alone() -> str | None:
 
 
 def _state() -> PartialState:
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu, timeout=PATIENCE)
+    return PartialState(cpu=not may_use_gpu(), timeout=PATIENCE)
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
