@@ -6,7 +6,7 @@ export FOREWORD_DATA="${FOREWORD_DATA:-../shared/data}"
 vary() { # RECIPE EXAMPLES EPOCHS RATE FOLDER, and what to vary
   recipe=$1 examples=$2 epochs=$3 rate=$4 folder=$5
   shift 5
-  foreword ablate "$recipe" --jobs "$jobs" --side-by-side 3 --seeds 11,12,13 --output "benchmarks/results/ablations/$folder" \
+  foreword ablate "$recipe" --jobs "$jobs" --seeds 11,12,13 --output "benchmarks/results/ablations/$folder" \
     --set "data.train_sample=$examples" --set "training.epochs=$epochs" --set "training.learning_rate=$rate" \
     --set method.init_scale=1.0 --set method.dropout=0.0 --set training.precision=bf16 \
     --set training.batch_size=16 --set training.backbone_dropout=0.1 --set training.head_learning_rate=5e-3 "$@"
