@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from foreword.data.batching import Encoded
 from foreword.errors import CheckpointError, ForewordError
 from foreword.methods import FineTuning, HeadOnly, PTuningV2
 from foreword.metrics.scores import Scores
@@ -294,6 +295,15 @@ class TestSteps:
         scale = max(slots["exp_avg"].abs().max().item() for slots in moments[0])
         for one, other in zip(*moments, strict=True):
             torch.testing.assert_close(one["exp_avg"], other["exp_avg"], rtol=1e-3, atol=1e-4 * scale)
+
+    def test_a_step_asks_for_its_own_rows_alone(self, monkeypatch):
+        """Else its time would grow with the data: half a second for each step over SST-2."""
+        trainer, asked = tiny_trainer(rows=40), []
+        monkeypatch.setattr(Encoded, "__len__", lambda row: asked.append(row) or len(row.input_ids))
+        assert computed(trainer)
+        trainer.fit()
+        rows = 40 * trainer.settings.epochs
+        assert len(asked) < 10 * rows  # 40 for each row of a step before
 
     def test_a_cpu_computes_so_much_at_once_and_a_gpu_everything(self):
         assert TrainingSettings().most_tokens(torch.device("cpu")) == 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from foreword.backbones import Backbone
@@ -25,17 +25,17 @@ class EncodedSet:
         rows: all rows of all examples, in order.
         rows_of: per example, the numbers of its rows.
         notes: what had to be done to make examples fit -> how many examples.
+        lengths: tokens per row; counted once, for every step of a run asks.
     """
 
     examples: Sequence[Any]
     rows: Sequence[Encoded]
     rows_of: Sequence[range]
     notes: Counter[str]
+    lengths: Sequence[int] = field(init=False, repr=False, compare=False)
 
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens per row."""
-        return [len(row) for row in self.rows]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lengths", [len(row) for row in self.rows])
 
     def only(self, numbers: Sequence[int]) -> EncodedSet:
         """Some of the examples with their rows, in the order given; the notes are those of all."""
