@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def copied(finished, tmp_path) -> Path:
     """The file of a study that is finished, beside its results in 'out'; to be changed."""
     shutil.copytree(finished[0].parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / "study.toml"
+
+
+def test_nothing_is_run_before_what_it_starts_from_is_there(copied, tmp_path):
+    """A cell is known by the bytes of its start."""
+    study = load_study(copied)
+    late = [replace(one, overrides=(*one.overrides, 'training.start_from="runs/late"')) for one in study.entrants]
+    with pytest.raises(ForewordError, match=r"places\.full\.trial-1: .*/runs/late: there is none yet"):
+        run(replace(study, entrants=tuple(late)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 class TestAWholeStudy:

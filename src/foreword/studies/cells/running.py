@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from foreword.errors import CheckpointError, OutputError
+from foreword.errors import CheckpointError, OutputError, RecipeError
 from foreword.recipes.run import ARTIFACT, MARKER, Job, run_side_by_side
 from foreword.recipes.workbench import Workbench
 from foreword.studies.cells.cell import Cell, CellRecord, CellResult, Evaluation
@@ -88,12 +88,27 @@ def run_study(
     Raises:
         Interrupted, KeyboardInterrupt: by Ctrl-C; what was running has saved its checkpoint.
         OutputError: the folder cannot be written, or a process died.
+        RecipeError: an artifact that runs start from is not there.
     """
+    _check_starts(plan.cells({}))
     call = Call(plan, folder, time.time(), side_by_side, keep, report)
     if jobs == 1:
         _work(call)
     else:
         _work_in_processes(call, jobs)
+
+
+def _check_starts(cells: Sequence[Cell]) -> None:
+    """See that what cells start from is there: they are known by it, and would not be found again once it is."""
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        start = cell.checked.training.start_from
+        if start is not None and not Path(start).exists():
+            first.setdefault(start, cell)
+    if first:
+        raise RecipeError(
+            [f"{cell.name}: training.start_from: {start}: there is none yet; train it" for start, cell in first.items()]
+        )
 
 
 def _work(call: Call) -> None:
