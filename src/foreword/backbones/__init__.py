@@ -6,6 +6,7 @@ from foreword.backbones.families import FAMILIES, Family
 from foreword.backbones.fingerprint import BackboneIdentity
 from foreword.backbones.generation import continuation_logits, generate
 from foreword.backbones.loading import load_backbone, load_pooler, plan_backbone
+from foreword.backbones.quantization import check_device
 from foreword.backbones.sharding import check_shardable, shard_layers
 from foreword.backbones.trunk import TrunkCache, TrunkCaches
 
@@ -16,6 +17,7 @@ __all__ = [
     "Family",
     "TrunkCache",
     "TrunkCaches",
+    "check_device",
     "check_shardable",
     "continuation_logits",
     "device_named",

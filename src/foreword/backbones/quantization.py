@@ -76,6 +76,19 @@ def quantize_linears(model: Any) -> None:
                 setattr(module, name, Int8Linear(child.weight.detach(), child.bias))
 
 
+def check_device(name: str, quantization: Quantization | None, device: torch.device) -> None:
+    """Refuse a device that cannot compute with a backbone rounded in this way.
+
+    Raises:
+        BackboneError: saying what to do.
+    """
+    if quantization == "int8" and device.type != "cpu":
+        raise BackboneError(
+            f"{name}: quantization 'int8' is for CPUs, not for '{device}'. Set ACCELERATE_USE_CPU=true where it is "
+            "trained, or take 'bitsandbytes-8bit'"
+        )
+
+
 def loading_options(name: str, quantization: Quantization | None, device: torch.device) -> dict[str, Any]:
     """What `from_pretrained` must be told to quantize while it loads; nothing for "int8", which is done here.
 
@@ -84,9 +97,8 @@ def loading_options(name: str, quantization: Quantization | None, device: torch.
     """
     if quantization is None:
         return {}
+    check_device(name, quantization, device)
     if quantization == "int8":
-        if device.type != "cpu":
-            raise BackboneError(f"{name}: quantization 'int8' is for CPUs, not for '{device}'")
         return {}
     if find_spec("bitsandbytes") is None:
         raise BackboneError(

@@ -36,6 +36,7 @@ class Workbench:
             revision=table.revision,
             dtype=table.torch_dtype,
             quantization=table.quantization,
+            # Training moves a backbone to its device, but rounded weights are to be loaded there.
             device=device_named(None, table.quantization) if table.quantization else "cpu",
             language_model=table.language_model,
         )

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from foreword.backbones import shard_layers
+from foreword.backbones import check_device, shard_layers
 from foreword.data.batching import Batch, collate, padding_ratio
-from foreword.errors import BackboneError, ForewordError
+from foreword.errors import ForewordError
 from foreword.inference.encoding import EncodedSet
 from foreword.metrics.scores import Scores
 from foreword.model import MultiTaskModel, PromptedModel
@@ -133,11 +133,7 @@ class Trainer:
         self.processes = processes or alone()
         self.stream = Stream(lanes, settings, mixing or Mixing())
         self.models = models = MultiTaskModel({lane.name: lane.model for lane in lanes})
-        if models.backbone.quantization == "int8" and self.processes.device.type != "cpu":
-            raise BackboneError(
-                f"{models.backbone.name}: rounded to int8 it computes on a CPU only, and training takes the GPU. Set "
-                "ACCELERATE_USE_CPU=true, or take quantization 'bitsandbytes-8bit'"
-            )
+        check_device(models.backbone.name, models.backbone.quantization, self.processes.device)
         if self.processes.sharding:
             shard_layers(models.backbone, self.processes.mesh)
         models.to(self.processes.device)
