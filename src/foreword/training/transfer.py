@@ -69,7 +69,8 @@ class Start:
                 f"{where} its head answers with the labels {list(theirs.labels or ())}, the task has the labels "
                 f"{list(task.labels or ())}. Set task.labels to the former if that is meant, or leave start_head out"
             )
-        check_fit(self.artifact.head, head.state_dict(), f"{where} its head is not the one this task has")
+        differing = _differing(theirs, task)
+        check_fit(self.artifact.head, head.state_dict(), f"{where} its head is not the one this task has{differing}")
 
     def begin(self, model: PromptedModel) -> None:
         """Let a fresh model begin so.
@@ -128,6 +129,13 @@ class Start:
                 "not have"
             )
         return artifact.prompt
+
+
+def _differing(theirs: Task[Any, Any], ours: Task[Any, Any]) -> str:
+    """Settings of two tasks of one kind that are not the same, as words to add; the columns they read aside."""
+    pairs = ((name, getattr(theirs, name), getattr(ours, name)) for name in type(ours).model_fields if name != "columns")
+    told = [f"task.{name} {there!r}, here {here!r}" for name, there, here in pairs if there != here]
+    return f": it was trained with {', '.join(told)}" if told else ""
 
 
 def read_start(settings: TrainingSettings, backbone: Backbone) -> Start | None:
