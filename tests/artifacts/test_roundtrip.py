@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import foreword as fw
 from foreword.artifacts.format import load_artifact, load_unfolded, save_artifact
+from foreword.artifacts.tensors import read_tensor_file
 from foreword.data.records import Record
 from foreword.errors import ArtifactError
 from foreword.inference.encoding import encode_examples
@@ -187,3 +188,10 @@ class TestTheFolder:
         assert manifest.parameters.backbone_trained == 0
         assert manifest.training.steps == 2
         assert manifest.data["train"].examples == 4
+
+
+def test_tensors_come_in_the_order_of_their_names(tmp_path):
+    """The library that reads them gives another order each time, and what is made of a prompt would be another."""
+    path = tmp_path / "many.safetensors"
+    save_file({f"head/{n:02}": torch.ones(1) for n in reversed(range(40))}, path)
+    assert list(read_tensor_file(path)) == [f"head/{n:02}" for n in range(40)]

@@ -46,6 +46,52 @@ def test_evaluate_gives_the_scores_of_training_again(place, trained, task):
         assert f"{count:,}" in table
 
 
+class TestEnsembles:
+    def members(self, trained):
+        return [trained["classification"][0], trained["classification"][0] / "artifact"]
+
+    def test_two_that_are_equal_score_as_one(self, place, trained):
+        data = ("--data", place.data("classification", "dev"))
+        recorded = json.loads(place.run("evaluate", self.members(trained)[0], *data, "--json").out)
+        result = place.run("evaluate", *self.members(trained), *data, "--json")
+        assert result.code == 0
+        told = json.loads(result.out)
+        assert told.pop("agreement") == 1
+        members = told.pop("members")
+        assert [member.pop("artifact") for member in members] == [str(path) for path in self.members(trained)]
+        assert [told, *members] == [recorded] * 3
+        table = place.run("evaluate", *self.members(trained), *data, "--vote", "majority").out
+        value = recorded["values"][recorded["main"]]
+        assert [line.split()[-3:] for line in table.splitlines() if line.startswith("mean")] == [
+            [f"{value:.4f}", "±", "0.0000"]
+        ]
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["--trunk-cache", "memory"], "--trunk-cache is for one ARTIFACT"),
+            (["--vote", "most"], "Invalid value for '--vote'"),
+        ],
+    )
+    def test_refused(self, place, trained, words, told):
+        data = ("--data", place.data("classification", "dev"))
+        result = place.run("evaluate", *self.members(trained), *data, *words)
+        assert result.code != 0
+        assert told in result.err
+
+    def test_a_vote_of_one_is_refused(self, place, trained):
+        data = ("--data", place.data("classification", "dev"))
+        result = place.run("evaluate", self.members(trained)[0], *data, "--vote", "mean")
+        assert result.code != 0
+        assert "--vote is for several artifacts" in result.err
+
+    def test_members_of_different_tasks_are_refused(self, place, trained):
+        paths = [trained[task][0] for task in ("classification", "ner")]
+        result = place.run("evaluate", *paths, "--data", place.data("classification", "dev"))
+        assert result.code != 0
+        assert "an ensemble answers one task" in result.err
+
+
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_inspect_tells_what_the_artifact_is(place, trained, task):
     output, _ = trained[task]

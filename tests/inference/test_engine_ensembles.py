@@ -9,7 +9,8 @@ import pytest
 import foreword as fw
 from canaries import canary, same
 from foreword.artifacts.format import load_artifact
-from foreword.errors import TaskError, UnknownReference
+from foreword.data.sources import Source
+from foreword.errors import DataError, TaskError, UnknownReference
 from tiny import tiny_backbone
 from tiny_artifacts import records, tiny_artifact
 from tiny_writers import DATA, train, writer
@@ -72,6 +73,41 @@ def test_equal_members_answer_as_one(task, vote):
         assert agreement == 1
         assert same(answer, expected)
         assert all(same(member["answer"], expected) for member in members)
+
+
+@pytest.mark.parametrize("vote", ["mean", "majority"])
+def test_scores_are_those_of_the_answers(five, vote):
+    """Counted by hand from what the ensemble and each member answer."""
+    engine = fw.Engine(tiny_backbone(), five)
+    rows = records("classification")[:3] * 5
+    handle = engine.ensemble(list(five), vote)
+    evaluated = engine.evaluate(handle, Source(items=tuple(rows)))
+    answers = answered(engine, handle, ITEMS[:3] * 5)
+    right = [answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)]
+    assert evaluated.scores.values["accuracy"] == sum(right) / len(right)
+    assert evaluated.agreement == pytest.approx(sum(answer["agreement"] for answer in answers) / len(answers))
+    for number, scores in enumerate(evaluated.members):
+        own = [answer["members"][number]["answer"]["label"] for answer in answers]
+        assert scores.values["accuracy"] == sum(a == r["label"] for a, r in zip(own, rows, strict=True)) / len(rows)
+    assert len({scores.main_value for scores in evaluated.members}) > 1
+
+
+@pytest.mark.parametrize("task", ["ner", "qa", "multi-label", "multiple-choice", "srl", "regression", "multirc"])
+def test_one_alone_scores_as_its_predictor(task):
+    artifact, backbone = canary(load_artifact(tiny_artifact(task)), 1), tiny_backbone()
+    data = Source(items=tuple(records(task)))
+    engine = fw.Engine(backbone, {"a": artifact})
+    evaluated = engine.evaluate(engine.resolve("a"), data)
+    expected = fw.Predictor(artifact, backbone).evaluate(data)
+    assert evaluated.scores.values == pytest.approx(expected.values)
+    assert evaluated.members == (evaluated.scores,)
+    assert evaluated.agreement == 1
+
+
+def test_labels_are_needed_to_score(five):
+    engine = fw.Engine(tiny_backbone(), five)
+    with pytest.raises(DataError, match="label"):
+        engine.evaluate(engine.ensemble(list(five)), Source(items=tuple(ITEMS)))
 
 
 def test_written_answers_are_counted(tmp_path):

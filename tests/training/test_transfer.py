@@ -143,7 +143,9 @@ class TestRefused:
     def test_a_head_that_reads_other_layers(self):
         artifact, backbone = load_artifact(tiny_artifact("ner", "ptuning-v2")), tiny_backbone()
         ours = artifact.task.model_copy(update={"layers": "last"})
-        with pytest.raises(ArtifactError, match=r"this task has: it was trained with task\.layers 'all', here 'last' \('"):
+        with pytest.raises(
+            ArtifactError, match=r"this task has: it was trained with task\.layers 'all', here 'last' \('"
+        ):
             Start(artifact, with_head=True).check_head(ours, ours.build_head(backbone.hidden_size, backbone))
 
     def test_a_prompt_that_means_nothing_by_itself(self):

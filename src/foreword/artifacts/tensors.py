@@ -37,7 +37,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def read_tensors(content: bytes, where: Path) -> dict[str, Tensor]:
-    """All tensors of a file whose header was checked.
+    """All tensors of a file whose header was checked, in the order of their names.
 
     Args:
         content: of the file.
@@ -47,7 +47,7 @@ def read_tensors(content: bytes, where: Path) -> dict[str, Tensor]:
         ArtifactError: damaged, or a number in it is not finite.
     """
     try:
-        tensors = load(content)
+        tensors = dict(sorted(load(content).items()))  # theirs is another order each time
     except (SafetensorError, KeyError, ValueError) as error:
         raise ArtifactError(f"{where}: cannot be read ({error})") from error
     for name, tensor in tensors.items():

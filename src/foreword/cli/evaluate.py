@@ -5,30 +5,52 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 
-from foreword.cli.loading import ArtifactPath, BackboneName, DeviceName, TrunkBytes, TrunkPlace, open_predictor
+from foreword.cli.loading import (
+    BackboneName,
+    DeviceName,
+    TrunkBytes,
+    TrunkPlace,
+    open_ensemble,
+    open_predictor,
+)
 from foreword.cli.printing import examples, print_table, warn
+from foreword.cli.scaling import refuse
 from foreword.errors import ArtifactError
 
 if TYPE_CHECKING:
     from foreword.artifacts.format import Artifact
     from foreword.data.sources import Source
+    from foreword.inference.engine import Evaluated
     from foreword.metrics.scores import Scores
 
 EXAMPLES = examples(
     "foreword evaluate runs/tickets --data test.jsonl",
     "foreword evaluate runs/people --data hub:owner/name --split test --json",
+    "foreword evaluate runs/tickets-1 runs/tickets-2 runs/tickets-3 --data test.jsonl --vote majority",
 )
 
 
 def evaluate(
-    artifact: ArtifactPath,
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ARTIFACT...",
+            help="An artifact, or the folder of the run that made it; several answer together, as an ensemble.",
+        ),
+    ],
     *,
     data: Annotated[list[str], typer.Option("--data", help="Labelled file; may be repeated.")],
+    vote: Annotated[
+        Literal["mean", "majority"] | None,
+        typer.Option(help="Of several: the mean of their probabilities decides, or what most say. (default: mean)"),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(help="How the file is written, such as jsonl or squad. (default: as in the recipe)"),
@@ -40,13 +62,25 @@ def evaluate(
     trunk_cache_bytes: TrunkBytes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Score an artifact on labelled data.
+    """Score an artifact on labelled data, or several that answer together and each of them alone.
 
     Files are read as the recipe's dev data were, unless an option says otherwise.
 
     Values are fractions between 0 and 1, or correlations; errors are in the data's own units.
     """
-    predictor = open_predictor(artifact, backbone, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes, device=device)
+    if len(artifacts) > 1:
+        refuse(
+            {"--trunk-cache": trunk_cache, "--trunk-cache-bytes": trunk_cache_bytes},
+            "is for one ARTIFACT; an engine runs equal texts once by itself",
+        )
+        engine, handle, first = open_ensemble(artifacts, vote or "mean", backbone, device=device)
+        evaluated = engine.evaluate(handle, data_source(first, data, format, split))
+        for warning in engine.warnings:
+            warn(warning)
+        _tell_ensemble(artifacts, evaluated, as_json=as_json)
+        return
+    refuse({"--vote": vote}, "is for several artifacts, that answer together")
+    predictor = open_predictor(artifacts[0], backbone, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes, device=device)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
     for warning in predictor.warnings:
         warn(warning)
@@ -54,6 +88,23 @@ def evaluate(
         typer.echo(json.dumps(scores.to_json()))
         return
     _print_scores(scores)
+
+
+def _tell_ensemble(artifacts: list[Path], evaluated: Evaluated, *, as_json: bool) -> None:
+    """The scores of an ensemble, and beside them what its members have alone."""
+    if as_json:
+        members = [
+            {"artifact": str(path), **scores.to_json()}
+            for path, scores in zip(artifacts, evaluated.members, strict=True)
+        ]
+        typer.echo(json.dumps({**evaluated.scores.to_json(), "agreement": evaluated.agreement, "members": members}))
+        return
+    _print_scores(evaluated.scores)
+    values = [scores.main_value for scores in evaluated.members]
+    rows = [(str(path), f"{value:.4f}") for path, value in zip(artifacts, values, strict=True)]
+    rows += [("mean", f"{fmean(values):.4f} ± {stdev(values):.4f}"), ("agreement", f"{evaluated.agreement:.4f}")]
+    typer.echo()
+    print_table(rows, ("alone", evaluated.scores.main))
 
 
 def _print_scores(scores: Scores) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,9 @@ import typer
 from foreword.errors import RecipeError, RegistryError
 
 if TYPE_CHECKING:
-    from foreword.inference.engine import Engine
+    from foreword.artifacts.format import Artifact
+    from foreword.backbones import Backbone
+    from foreword.inference.engine import Engine, Handle, Vote
     from foreword.inference.predictor import Predictor
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")]
@@ -81,16 +84,41 @@ def open_predictor(
     if trunk is None and trunk_bytes is not None:
         raise RecipeError("--trunk-cache-bytes needs --trunk-cache")
     from foreword.artifacts.format import load_artifact
-    from foreword.backbones import device_named, load_backbone
     from foreword.caching import BUDGET
     from foreword.inference.predictor import Predictor
 
     size = BUDGET if trunk_bytes is None else size_option("--trunk-cache-bytes", trunk_bytes)
-    found, model = load_artifact(artifact), None
-    if backbone is not None:
-        whole = found.manifest.backbone.language_model is not None
-        model = load_backbone(backbone, language_model=whole, device=device_named(device))
-    return Predictor(found, model, batch_size, trunk_cache=trunk, trunk_cache_bytes=size, device=device)
+    found = load_artifact(artifact)
+    return Predictor(found, _backbone(found, backbone, device), batch_size, trunk_cache=trunk, trunk_cache_bytes=size)
+
+
+def _backbone(artifact: Artifact, name: str | None, device: str | None) -> Backbone:
+    """The backbone of an artifact, or the same one from another place."""
+    from foreword.backbones import device_named, load_backbone
+    from foreword.inference.predictor import backbone_of
+
+    if name is None:
+        return backbone_of(artifact, device=device)
+    whole = artifact.manifest.backbone.language_model is not None
+    return load_backbone(name, language_model=whole, device=device_named(device))
+
+
+def open_ensemble(
+    artifacts: Sequence[Path], vote: Vote, backbone: str | None, *, device: str | None = None
+) -> tuple[Engine, Handle, Artifact]:
+    """An engine over artifacts that answer together, what to ask of it, and the first of them.
+
+    Raises:
+        ArtifactError, BackboneError: saying what is wrong with which.
+        TaskError: they cannot answer together.
+    """
+    from foreword.artifacts.format import load_artifact
+    from foreword.inference.engine import Engine
+
+    found = {str(path): load_artifact(path) for path in artifacts}
+    first = found[str(artifacts[0])]
+    engine = Engine(_backbone(first, backbone, device), found)
+    return engine, engine.ensemble([str(path) for path in artifacts], vote), first
 
 
 def open_engine(registry: Path, backbone: str | None, batch_size: int, *, device: str | None = None) -> Engine:

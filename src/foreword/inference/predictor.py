@@ -51,15 +51,7 @@ class Predictor:
     ) -> None:
         self.artifact = artifact
         self.task = artifact.task
-        entry = artifact.manifest.backbone
-        self.backbone = backbone or load_backbone(
-            entry.name,
-            revision=entry.revision,
-            dtype=getattr(torch, entry.dtype),
-            device=device_named(device, entry.quantization),
-            language_model=entry.language_model is not None,
-            quantization=entry.quantization,
-        )
+        self.backbone = backbone or backbone_of(artifact, device=device)
         self.model = artifact.build_model(self.backbone)
         if trunk_cache is not None:
             self.model.trunk = make_trunk_cache(self.model, open_store(trunk_cache, trunk_cache_bytes))
@@ -119,6 +111,27 @@ class Predictor:
     def _encode(self, examples: Sequence[Any]) -> EncodedSet:
         limit, reserved = self.artifact.manifest.max_length, self.artifact.method.positions_taken
         return encode_examples(self.task, examples, self.backbone, limit, reserved=reserved)
+
+
+def backbone_of(artifact: Artifact, *, device: str | None = None) -> Backbone:
+    """The backbone that an artifact was made for, loaded by the name in it.
+
+    Args:
+        artifact: read and checked.
+        device: where to; the GPU of this machine, if it has one, when left out.
+
+    Raises:
+        BackboneError: it cannot be loaded, or not there.
+    """
+    entry = artifact.manifest.backbone
+    return load_backbone(
+        entry.name,
+        revision=entry.revision,
+        dtype=getattr(torch, entry.dtype),
+        device=device_named(device, entry.quantization),
+        language_model=entry.language_model is not None,
+        quantization=entry.quantization,
+    )
 
 
 def load(path: str | Path, backbone: Backbone | None = None, *, device: str | None = None) -> Predictor:

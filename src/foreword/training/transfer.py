@@ -133,7 +133,9 @@ class Start:
 
 def _differing(theirs: Task[Any, Any], ours: Task[Any, Any]) -> str:
     """Settings of two tasks of one kind that are not the same, as words to add; the columns they read aside."""
-    pairs = ((name, getattr(theirs, name), getattr(ours, name)) for name in type(ours).model_fields if name != "columns")
+    pairs = (
+        (name, getattr(theirs, name), getattr(ours, name)) for name in type(ours).model_fields if name != "columns"
+    )
     told = [f"task.{name} {there!r}, here {here!r}" for name, there, here in pairs if there != here]
     return f": it was trained with {', '.join(told)}" if told else ""
 

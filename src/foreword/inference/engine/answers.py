@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +18,23 @@ Logits = Sequence[Tensor]
 """Of the rows of one part."""
 
 
-def answer_of(job: Job, logits: Sequence[Logits], texts: Sequence[Written | None]) -> dict[str, Any] | ForewordError:
-    """The answer to one job, or why there is none.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a job comes to.
+
+    Attributes:
+        prediction: of its task.
+        members: predictions of its members, in order; of one that is no ensemble, that same prediction.
+        agreement: share of members whose own prediction is the ensemble's, in [0, 1].
+    """
+
+    prediction: Any
+    members: tuple[Any, ...]
+    agreement: float = 1.0
+
+
+def verdict_of(job: Job, logits: Sequence[Logits], texts: Sequence[Written | None]) -> Verdict | ForewordError:
+    """What a job comes to, or why it comes to nothing.
 
     Args:
         job: whose rows were run.
@@ -30,16 +46,33 @@ def answer_of(job: Job, logits: Sequence[Logits], texts: Sequence[Written | None
     try:
         predictions = [_prediction(*one) for one in zip(job.parts, logits, texts, strict=True)]
         if job.handle.vote is None:
-            return _told_of(job, job.parts[0], predictions[0])
+            return Verdict(predictions[0], tuple(predictions))
         prediction, agreement = vote_of(job.handle, job.parts, logits, predictions)
-        members = [
-            {"task": part.member.task, "version": part.member.version, "digest": part.member.digest}
-            | {"answer": _told_of(job, part, own)}
-            for part, own in zip(job.parts, predictions, strict=True)
-        ]
-        return {**_told_of(job, job.parts[0], prediction), "agreement": agreement, "members": members}
+        return Verdict(prediction, tuple(predictions), agreement)
     except Exception as error:
         return told(job, error)
+
+
+def answer_of(job: Job, verdict: Verdict | ForewordError) -> dict[str, Any] | ForewordError:
+    """The answer to one job, or why there is none."""
+    if isinstance(verdict, ForewordError):
+        return verdict
+    try:
+        answer = _told_of(job, job.parts[0], verdict.prediction)
+        beside = {} if job.handle.vote is None else _beside(job, verdict)
+    except Exception as error:
+        return told(job, error)
+    return {**answer, **beside}
+
+
+def _beside(job: Job, verdict: Verdict) -> dict[str, Any]:
+    """How far the members of an ensemble agree, and what each of them says."""
+    members = [
+        {"task": part.member.task, "version": part.member.version, "digest": part.member.digest}
+        | {"answer": _told_of(job, part, own)}
+        for part, own in zip(job.parts, verdict.members, strict=True)
+    ]
+    return {"agreement": verdict.agreement, "members": members}
 
 
 def told(job: Job, error: Exception) -> ForewordError:

@@ -15,10 +15,12 @@ from torch import Tensor
 from foreword.artifacts.format import Artifact
 from foreword.backbones import Backbone
 from foreword.data.records import Record
+from foreword.data.sources import Source
 from foreword.errors import BackboneError, ForewordError, TaskError
 from foreword.inference.encoding import in_words
-from foreword.inference.engine.answers import answer_of, told
+from foreword.inference.engine.answers import Verdict, answer_of, told, verdict_of
 from foreword.inference.engine.ensembles import check_members
+from foreword.inference.engine.evaluation import Evaluated
 from foreword.inference.engine.forward import Row, read_rows, write_rows
 from foreword.inference.engine.handles import Handle, Held, Published, References, Vote
 from foreword.inference.engine.jobs import Job, encode_job, size_of
@@ -137,6 +139,10 @@ class Engine:
             Per job its answer, or why there is none. What spoils one job never spoils another: after an exception the
             jobs are tried again in halves.
         """
+        return [answer_of(*one) for one in zip(jobs, self.decide(jobs), strict=True)]
+
+    def decide(self, jobs: Sequence[Job]) -> list[Verdict | ForewordError]:
+        """The predictions of all jobs, as `run` finds them before it puts them into words."""
         try:
             self.backbone.check_unchanged(self._generation)
         except BackboneError as changed:
@@ -144,7 +150,7 @@ class Engine:
         most = self._room(jobs).most
         if most is None or size_of(jobs) <= most or len(jobs) == 1:
             return self._pass(jobs)
-        return in_batches(self.run, jobs, batch_size=most, most_tokens=most)
+        return in_batches(self.decide, jobs, batch_size=most, most_tokens=most)
 
     def predict(self, inputs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Answer ``(reference, record)`` pairs, in order, in as few passes as there is room for.
@@ -191,14 +197,44 @@ class Engine:
             return self._encode(handles[reference], record, number=number, candidates=candidates)
 
         jobs = (job(number, *one) for number, one in enumerate(inputs, start=first))
+        for one, verdict in self._decided(jobs):
+            answer = answer_of(one, verdict)
+            if isinstance(answer, ForewordError):
+                raise answer
+            version = {} if one.handle.version is None else {"version": one.handle.version}
+            yield {"task": one.handle.task, **version, **answer}
+
+    def evaluate(self, handle: Handle, data: Source) -> Evaluated:
+        """Score an artifact, or an ensemble and each of its members, on labelled data.
+
+        Args:
+            handle: who answers; loaded if it is not in memory.
+            data: read as its task reads it, that of the first member.
+
+        Raises:
+            DataError: naming file, line and field.
+            ForewordError: whatever else is wrong with an input.
+        """
+        records = list(data.records())
+        task = self._residents.get(handle.members[0]).task
+        examples = task.read(records, labelled=True)
+        task.check_labels(records, examples)
+        jobs = (self._encode(handle, record, number=number) for number, record in enumerate(records))
+        return Evaluated.of(task, examples, [verdict for _, verdict in self._decided(jobs)])
+
+    def _decided(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Verdict]]:
+        """Any number of jobs and their predictions, in order.
+
+        Raises:
+            ForewordError: of the first job that has none.
+        """
         for block in in_blocks(jobs, self._budget):
-            answers = in_batches(self.run, block, self._batch_size, most_tokens(self.backbone.device))
-            for one, answer in zip(block, answers, strict=True):
-                self.notes.update(one.notes)
-                if isinstance(answer, ForewordError):
-                    raise answer
-                version = {} if one.handle.version is None else {"version": one.handle.version}
-                yield {"task": one.handle.task, **version, **answer}
+            verdicts = in_batches(self.decide, block, self._batch_size, most_tokens(self.backbone.device))
+            for job, verdict in zip(block, verdicts, strict=True):
+                self.notes.update(job.notes)
+                if isinstance(verdict, ForewordError):
+                    raise verdict
+                yield job, verdict
             del block  # and with it what its jobs hold, before more is loaded
 
     @property
@@ -232,7 +268,7 @@ class Engine:
         """A pass that writes takes more memory for the same texts, so what it needs is learned apart."""
         return self._rooms[any(job.handle.writes for job in jobs)]
 
-    def _pass(self, jobs: Sequence[Job]) -> list[dict[str, Any] | ForewordError]:
+    def _pass(self, jobs: Sequence[Job]) -> list[Verdict | ForewordError]:
         if not jobs:
             return []
         try:
@@ -243,12 +279,12 @@ class Engine:
             if len(jobs) == 1:
                 return [told(jobs[0], error)]
         else:
-            return [answer_of(*one) for one in zip(jobs, logits, texts, strict=True)]
+            return [verdict_of(*one) for one in zip(jobs, logits, texts, strict=True)]
         # Outside of the handler, whose traceback would hold on to the tensors of the pass that failed.
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(jobs) // 2
-        return self.run(jobs[:half]) + self.run(jobs[half:])
+        return self.decide(jobs[:half]) + self.decide(jobs[half:])
 
     @torch.inference_mode()
     def _forward(self, jobs: Sequence[Job]) -> tuple[list[list[list[Tensor]]], list[list[Written | None]]]:
