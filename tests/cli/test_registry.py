@@ -89,7 +89,8 @@ class TestRefused:
 
     def test_no_registry_is_made_for_what_cannot_be_published(self, place, tmp_path):
         new = tmp_path / "new"
-        place.refuse("registry", "add", new, tmp_path / "none", "x", says=("no such folder",))
+        for verb in ("add", "pull"):
+            place.refuse("registry", verb, new, tmp_path / "none", "x", says=("no such folder",))
         place.refuse("registry", "add", new, tiny_artifact(), "X", says=("is no name for a task",))
         place.refuse("registry", "add", new, tiny_artifact(), "x", "--alias", "7", says=("is no alias",))
         assert not new.exists()

@@ -57,13 +57,7 @@ def add(
 
     The registry is made where there is none.
     """
-    from foreword.registry import Registry
-    from foreword.registry.registry import publishable
-
-    if not registry.exists():  # none is made for what cannot be published
-        publishable(artifact, name, alias or ())
-    version = Registry(registry, create=True).add(artifact, name, aliases=alias or (), unfolded=unfolded)
-    _print_published(version)
+    _publish(registry, artifact, name, alias or (), unfolded=unfolded)
 
 
 @app.command(name="list")
@@ -198,13 +192,20 @@ def pull(
     unfolded: Unfolded = False,
 ) -> None:
     """Publish an artifact that lies in a folder or on the hub. The registry is made where there is none."""
+    from foreword.registry.hub import pulled
+
+    with pulled(source) as folder:
+        _publish(registry, folder, name, alias or (), unfolded=unfolded)
+
+
+def _publish(root: Path, artifact: Path, name: str, aliases: Sequence[str], *, unfolded: bool) -> None:
+    """Publish an artifact in a registry, which is made where there is none, but not for what cannot be published."""
     from foreword.registry import Registry
+    from foreword.registry.registry import publishable
 
-    version = Registry(registry, create=True).pull(source, name, aliases=alias or (), unfolded=unfolded)
-    _print_published(version)
-
-
-def _print_published(version: Version) -> None:
+    if not root.exists():
+        publishable(artifact, name, aliases)
+    version = Registry(root, create=True).add(artifact, name, aliases=aliases, unfolded=unfolded)
     print_table([(version.reference, f"sha256:{version.digest}")])
 
 
