@@ -18,7 +18,7 @@ from foreword.errors import RegistryError
 from foreword.studies.wording import size
 
 if TYPE_CHECKING:
-    from foreword.registry import Registry, Version
+    from foreword.registry import Registry
 
 app = typer.Typer(
     no_args_is_help=True,
