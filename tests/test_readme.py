@@ -48,8 +48,8 @@ def test_python_blocks_on_the_engine_run(tmp_path, monkeypatch):
     backbone = fw.load_backbone("sentence-transformers/all-MiniLM-L6-v2")
     registry = Registry("registry", create=True)
     for task, name in (("classification", "tickets"), ("ner", "names")):
-        for number in range(3):
-            train_tiny(task, "ptuning-v2", backbone, seed=number).save(folder := tmp_path / f"{name}-{number}")
+        for number in range(1, 4):
+            train_tiny(task, "ptuning-v2", backbone, seed=number).save(folder := tmp_path / "runs" / f"{name}-{number}")
             registry.add(folder, name)
     registry.set_alias("tickets", "champion", 2)
     found = run(ENGINE)

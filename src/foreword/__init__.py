@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from foreword.backbones import Backbone, load_backbone
     from foreword.client import Client
     from foreword.inference.engine import Engine
+    from foreword.inference.ensemble import Ensemble, load_ensemble
     from foreword.inference.predictor import Predictor, load
     from foreword.methods import (
         IA3,
@@ -64,6 +65,7 @@ __all__ = [
     "Client",
     "Combined",
     "Engine",
+    "Ensemble",
     "FineTuning",
     "ForewordError",
     "Generation",
@@ -90,6 +92,7 @@ __all__ = [
     "TrainingSettings",
     "load",
     "load_backbone",
+    "load_ensemble",
     "load_recipe",
     "run_recipe",
     "train",
@@ -102,6 +105,7 @@ _HOMES = {
     "foreword.backbones": ("Backbone", "load_backbone"),
     "foreword.client": ("Client",),
     "foreword.inference.engine": ("Engine",),
+    "foreword.inference.ensemble": ("Ensemble", "load_ensemble"),
     "foreword.inference.predictor": ("Predictor", "load"),
     "foreword.methods": (
         "Adapter",

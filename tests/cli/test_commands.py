@@ -66,6 +66,18 @@ class TestEnsembles:
             [f"{value:.4f}", "±", "0.0000"]
         ]
 
+    def test_their_answers_tell_who_agrees(self, place, trained):
+        line = json.dumps({"text": "Anna visited London"}).encode() + b"\n"
+        alone = json.loads(place.run("predict", self.members(trained)[0], stdin=line).out)
+        result = place.run("predict", *self.members(trained), "--vote", "majority", stdin=line)
+        assert result.code == 0
+        told = json.loads(result.out)
+        assert told.pop("agreement") == 1
+        assert [member["task"] for member in told.pop("members")] == [str(path) for path in self.members(trained)]
+        assert told.keys() == alone.keys()
+        assert told["label"] == alone["label"]
+        assert told["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
+
     @pytest.mark.parametrize(
         ("words", "told"),
         [
@@ -75,9 +87,16 @@ class TestEnsembles:
     )
     def test_refused(self, place, trained, words, told):
         data = ("--data", place.data("classification", "dev"))
-        result = place.run("evaluate", *self.members(trained), *data, *words)
+        for command in (("evaluate", *data), ("predict",)):
+            result = place.run(*command, *self.members(trained), *words)
+            assert result.code != 0
+            assert told in result.err
+
+    def test_one_that_comes_twice_is_refused(self, place, trained):
+        twice = [self.members(trained)[0]] * 2
+        result = place.run("evaluate", *twice, "--data", place.data("classification", "dev"))
         assert result.code != 0
-        assert told in result.err
+        assert f"{twice[0]}: comes twice among the members" in result.err
 
     def test_a_vote_of_one_is_refused(self, place, trained):
         data = ("--data", place.data("classification", "dev"))

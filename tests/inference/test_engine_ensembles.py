@@ -104,6 +104,31 @@ def test_one_alone_scores_as_its_predictor(task):
     assert evaluated.agreement == 1
 
 
+@pytest.mark.parametrize("vote", ["mean", "majority"])
+def test_an_ensemble_has_the_verbs_of_a_predictor(five, vote):
+    backbone = tiny_backbone()
+    engine, ensemble = fw.Engine(backbone, five), fw.Ensemble(five, backbone, vote=vote, batch_size=7)
+    handle, data = engine.ensemble(list(five), vote), Source(items=tuple(records("classification")))
+    expected = engine.run([engine.encode(handle, item, number=number) for number, item in enumerate(ITEMS)])
+    assert same(ensemble.predict(ITEMS), expected)
+    assert ensemble.evaluate(data) == engine.evaluate(handle, data)
+    long = {"text": "London " * 200}
+    ensemble.predict([long, long])
+    assert ensemble.warnings == ["2 inputs truncated"]
+
+
+def test_an_ensemble_of_folders():
+    path = tiny_artifact()
+    backbone = tiny_backbone()
+    (alone,) = fw.load(path, backbone).predict(ITEMS[:1])
+    (answer,) = fw.load_ensemble([path], backbone).predict(ITEMS[:1])
+    assert (answer.pop("agreement"), [member["task"] for member in answer.pop("members")]) == (1, [str(path)])
+    assert same(answer, alone)
+    for paths, told in (([], "at least one member"), ([path, path], "comes twice")):
+        with pytest.raises(TaskError, match=told):
+            fw.load_ensemble(paths, backbone)
+
+
 def test_labels_are_needed_to_score(five):
     engine = fw.Engine(tiny_backbone(), five)
     with pytest.raises(DataError, match="label"):

@@ -7,21 +7,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from foreword.cli.loading import (
+    ArtifactPaths,
     BackboneName,
     DeviceName,
     TrunkBytes,
     TrunkPlace,
+    VoteName,
+    check_together,
     open_ensemble,
     open_predictor,
 )
 from foreword.cli.printing import examples, print_table, warn
-from foreword.cli.scaling import refuse
 from foreword.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -38,19 +40,10 @@ EXAMPLES = examples(
 
 
 def evaluate(
-    artifacts: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="ARTIFACT...",
-            help="An artifact, or the folder of the run that made it; several answer together, as an ensemble.",
-        ),
-    ],
+    artifacts: ArtifactPaths,
     *,
     data: Annotated[list[str], typer.Option("--data", help="Labelled file; may be repeated.")],
-    vote: Annotated[
-        Literal["mean", "majority"] | None,
-        typer.Option(help="Of several: the mean of their probabilities decides, or what most say. (default: mean)"),
-    ] = None,
+    vote: VoteName = None,
     format: Annotated[
         str | None,
         typer.Option(help="How the file is written, such as jsonl or squad. (default: as in the recipe)"),
@@ -68,18 +61,14 @@ def evaluate(
 
     Values are fractions between 0 and 1, or correlations; errors are in the data's own units.
     """
+    check_together(len(artifacts), vote, trunk_cache, trunk_cache_bytes)
     if len(artifacts) > 1:
-        refuse(
-            {"--trunk-cache": trunk_cache, "--trunk-cache-bytes": trunk_cache_bytes},
-            "is for one ARTIFACT; an engine runs equal texts once by itself",
-        )
-        engine, handle, first = open_ensemble(artifacts, vote or "mean", backbone, device=device)
-        evaluated = engine.evaluate(handle, data_source(first, data, format, split))
-        for warning in engine.warnings:
+        ensemble = open_ensemble(artifacts, vote or "mean", backbone, device=device)
+        evaluated = ensemble.evaluate(data_source(ensemble.artifact, data, format, split))
+        for warning in ensemble.warnings:
             warn(warning)
         _tell_ensemble(artifacts, evaluated, as_json=as_json)
         return
-    refuse({"--vote": vote}, "is for several artifacts, that answer together")
     predictor = open_predictor(artifacts[0], backbone, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes, device=device)
     scores = predictor.evaluate(data_source(predictor.artifact, data, format, split))
     for warning in predictor.warnings:

@@ -11,18 +11,32 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from foreword.cli.scaling import refuse
 from foreword.errors import RecipeError, RegistryError
 
 if TYPE_CHECKING:
     from foreword.artifacts.format import Artifact
     from foreword.backbones import Backbone
-    from foreword.inference.engine import Engine, Handle, Vote
+    from foreword.inference.engine import Engine, Vote
+    from foreword.inference.ensemble import Ensemble
     from foreword.inference.predictor import Predictor
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a packaged recipe.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+]
+_TOGETHER = typer.Argument(
+    metavar="ARTIFACT...",
+    help="An artifact, or the folder of the run that made it; several answer together, as an ensemble.",
+)
+ArtifactPaths = Annotated[list[Path], _TOGETHER]
+AnyArtifactPaths = Annotated[list[Path] | None, _TOGETHER]
+VoteName = Annotated[
+    Literal["mean", "majority"] | None,
+    typer.Option(
+        "--vote", help="Of several: the mean of their probabilities decides, or what most say. (default: mean)"
+    ),
 ]
 ArtifactPath = Annotated[
     Path, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
@@ -65,6 +79,23 @@ def size_option(option: str, text: str) -> int:
         raise RecipeError(f"{option}: {error}") from error
 
 
+def check_together(
+    artifacts: int, vote: str | None, trunk: str | None, trunk_bytes: str | None, registry: Path | None = None
+) -> None:
+    """Refuse options that are not for so many artifacts.
+
+    Raises:
+        RecipeError: naming the option.
+    """
+    if artifacts > 1 or registry is not None:
+        refuse(
+            {"--trunk-cache": trunk, "--trunk-cache-bytes": trunk_bytes},
+            "is for one ARTIFACT; an engine runs equal texts once by itself",
+        )
+    if artifacts < 2:
+        refuse({"--vote": vote}, "is for several artifacts, which answer together")
+
+
 def open_predictor(
     artifact: Path,
     backbone: str | None,
@@ -104,21 +135,19 @@ def _backbone(artifact: Artifact, name: str | None, device: str | None) -> Backb
 
 
 def open_ensemble(
-    artifacts: Sequence[Path], vote: Vote, backbone: str | None, *, device: str | None = None
-) -> tuple[Engine, Handle, Artifact]:
-    """An engine over artifacts that answer together, what to ask of it, and the first of them.
+    artifacts: Sequence[Path], vote: Vote, backbone: str | None, batch_size: int = 64, *, device: str | None = None
+) -> Ensemble:
+    """Artifacts that answer together, on the backbone of the first or the same one from another place.
 
     Raises:
         ArtifactError, BackboneError: saying what is wrong with which.
-        TaskError: they cannot answer together.
+        TaskError: one comes twice, or they cannot answer together.
     """
-    from foreword.artifacts.format import load_artifact
-    from foreword.inference.engine import Engine
+    from foreword.inference.ensemble import Ensemble, load_members
 
-    found = {str(path): load_artifact(path) for path in artifacts}
-    first = found[str(artifacts[0])]
-    engine = Engine(_backbone(first, backbone, device), found)
-    return engine, engine.ensemble([str(path) for path in artifacts], vote), first
+    found = load_members(artifacts)
+    model = _backbone(found[str(artifacts[0])], backbone, device)
+    return Ensemble(found, model, vote=vote, batch_size=batch_size)
 
 
 def open_engine(registry: Path, backbone: str | None, batch_size: int, *, device: str | None = None) -> Engine:

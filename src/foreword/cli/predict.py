@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from foreword.cli.loading import BackboneName, DeviceName, TrunkBytes, TrunkPlace, open_engine, open_predictor
+from foreword.cli.loading import (
+    AnyArtifactPaths,
+    BackboneName,
+    DeviceName,
+    TrunkBytes,
+    TrunkPlace,
+    VoteName,
+    check_together,
+    open_engine,
+    open_ensemble,
+    open_predictor,
+)
 from foreword.cli.printing import examples, warn
 from foreword.cli.scaling import check_ray, refuse, seen_from_anywhere
 from foreword.errors import DataError, OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from foreword.inference.engine import Engine
-    from foreword.inference.predictor import Predictor
-    from foreword.scaling.scoring import Scores
+    from foreword.inference.engine import Vote
+    from foreword.scaling.scoring import Answering, Scores
 
 EXAMPLES = examples(
     "foreword predict runs/tickets --input new.jsonl --output answers.jsonl",
@@ -34,9 +44,7 @@ _WORKERS = 2
 
 
 def predict(
-    artifact: Annotated[
-        Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact, or the folder of the run that made it.")
-    ] = None,
+    artifacts: AnyArtifactPaths = None,
     *,
     registry: Annotated[
         Path | None,
@@ -46,11 +54,12 @@ def predict(
     output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = PIPE,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Most rows per forward pass; 32, or 64 of several tasks.", show_default=False),
+        typer.Option(min=1, help="Most rows per forward pass; 32, or 64 of several artifacts.", show_default=False),
     ] = None,
     candidates: Annotated[
         int, typer.Option(min=0, help="List so many of the best answers too, for tasks that rank them (qa, probing).")
     ] = 0,
+    vote: VoteName = None,
     backbone: BackboneName = None,
     device: DeviceName = None,
     trunk_cache: TrunkPlace = None,
@@ -63,6 +72,8 @@ def predict(
     """Answer one JSON object per line, in order.
 
     A line holds the fields the task reads, such as {"text": "..."}; `foreword inspect` names them.
+
+    Several artifacts answer as an ensemble, each line with their agreement and what each of them says.
 
     With --registry a line also holds the "task" that is to answer it: name, name@alias or name:version. Lines of all
     tasks share forward passes.
@@ -81,9 +92,12 @@ def predict(
         device = device or "cpu"  # Ray gives its workers no GPU
     else:
         refuse({"--workers": workers}, "needs --ray")
-    if registry is not None:
-        refuse({"--trunk-cache": trunk_cache}, "is for one ARTIFACT; an engine runs equal texts once by itself")
-    make = _maker(artifact, registry, backbone, batch_size, device, trunk=trunk_cache, trunk_bytes=trunk_cache_bytes)
+    given = [path.absolute() if ray else path for path in artifacts or ()]
+    check_together(len(given), vote, trunk_cache, trunk_cache_bytes, registry)
+    trunk = {"trunk": trunk_cache, "trunk_bytes": trunk_cache_bytes}
+    make = _maker(
+        given, registry, vote=vote or "mean", backbone=backbone, batch_size=batch_size, device=device, **trunk
+    )
     answers: Scores | _Answers
     if ray:
         from foreword.scaling.scoring import Scores
@@ -100,7 +114,7 @@ def predict(
 class _Answers:
     """Answers of this process as JSON lines, in order."""
 
-    def __init__(self, answering: Predictor | Engine, input: str, candidates: int) -> None:
+    def __init__(self, answering: Answering, input: str, candidates: int) -> None:
         self._answering, self._input, self._candidates = answering, input, candidates
 
     def __iter__(self) -> Iterator[bytes]:
@@ -108,7 +122,7 @@ class _Answers:
         from foreword.data.readers.base import read_lines
 
         name, lines = ("<stdin>", _piped_lines()) if self._input == PIPE else (self._input, read_lines(self._input))
-        for answer in self._answering.stream(parse_json_lines(lines, name), candidates=self._candidates):
+        for answer in self._answering.stream(parse_json_lines(lines, name), candidates=self._candidates, first=0):
             yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
 
     @property
@@ -117,26 +131,30 @@ class _Answers:
 
 
 def _maker(
-    artifact: Path | None,
+    artifacts: list[Path],
     registry: Path | None,
+    *,
+    vote: Vote,
     backbone: str | None,
     batch_size: int | None,
     device: str | None,
     **trunk: Any,
-) -> Callable[[], Predictor | Engine]:
+) -> Callable[[], Answering]:
     """What makes what answers, wherever it is called.
 
     Raises:
         RecipeError: neither or both are given.
     """
-    if artifact is not None and registry is None:
-        return partial(open_predictor, artifact.absolute(), backbone, batch_size or 32, device=device, **trunk)
-    if registry is not None and artifact is None:
+    if bool(artifacts) == (registry is not None):
+        raise RecipeError(
+            "give an ARTIFACT, or --registry for lines that name their task themselves"
+            + ("; not both" if artifacts else "")
+        )
+    if registry is not None:
         return partial(open_engine, registry.absolute(), backbone, batch_size or 64, device=device)
-    raise RecipeError(
-        "give an ARTIFACT, or --registry for lines that name their task themselves"
-        + ("" if artifact is None else "; not both")
-    )
+    if len(artifacts) > 1:
+        return partial(open_ensemble, artifacts, vote, backbone, batch_size or 64, device=device)
+    return partial(open_predictor, artifacts[0], backbone, batch_size or 32, device=device, **trunk)
 
 
 def _piped_lines() -> Iterator[str]:

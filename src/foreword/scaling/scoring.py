@@ -30,7 +30,7 @@ _MOST_BLOCKS = 1000
 
 
 class Answering(Protocol):
-    """What answers records: a `Predictor` or an `Engine`."""
+    """What answers records: a `Predictor`, an `Ensemble` or an `Engine`."""
 
     notes: Counter[str]
 

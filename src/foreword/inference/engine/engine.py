@@ -185,6 +185,25 @@ class Engine:
         inputs = ((record.text(field), record) for record in records)
         return self._answered(inputs, candidates=candidates, first=first)
 
+    def answer(
+        self, handle: Handle, records: Iterable[Record], *, candidates: int = 0, first: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Answer records that are all for one artifact or ensemble, as they come, order kept, in bounded memory.
+
+        Args:
+            handle: who answers.
+            records, candidates, first: as of `stream`.
+
+        Raises:
+            DataError: a record lacks what the task reads.
+            ForewordError: whatever else is wrong with an input.
+        """
+        jobs = (
+            self._encode(handle, record, number=number, candidates=candidates)
+            for number, record in enumerate(records, start=first)
+        )
+        return (answer for _, answer in self._told(jobs))
+
     def _answered(
         self, inputs: Iterable[tuple[str, Record]], *, candidates: int = 0, first: int = 0
     ) -> Iterator[dict[str, Any]]:
@@ -197,10 +216,7 @@ class Engine:
             return self._encode(handles[reference], record, number=number, candidates=candidates)
 
         jobs = (job(number, *one) for number, one in enumerate(inputs, start=first))
-        for one, verdict in self._decided(jobs):
-            answer = answer_of(one, verdict)
-            if isinstance(answer, ForewordError):
-                raise answer
+        for one, answer in self._told(jobs):
             version = {} if one.handle.version is None else {"version": one.handle.version}
             yield {"task": one.handle.task, **version, **answer}
 
@@ -221,6 +237,14 @@ class Engine:
         task.check_labels(records, examples)
         jobs = (self._encode(handle, record, number=number) for number, record in enumerate(records))
         return Evaluated.of(task, examples, [verdict for _, verdict in self._decided(jobs)])
+
+    def _told(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """Any number of jobs and their answers, in order; raises as `_decided`."""
+        for job, verdict in self._decided(jobs):
+            answer = answer_of(job, verdict)
+            if isinstance(answer, ForewordError):
+                raise answer
+            yield job, answer
 
     def _decided(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Verdict]]:
         """Any number of jobs and their predictions, in order.
