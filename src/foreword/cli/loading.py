@@ -27,7 +27,7 @@ Changes = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; may be repeated."),
 ]
 _TOGETHER = typer.Argument(
-    metavar="ARTIFACT...",
+    metavar="ARTIFACT",
     help="An artifact, or the folder of the run that made it; several answer together, as an ensemble.",
 )
 ArtifactPaths = Annotated[list[Path], _TOGETHER]
