@@ -16,6 +16,4 @@ score() { # DATA FILE
   done
 }
 score conll04 conll04/dev.txt
-score srl-masc srl-masc/dev.props
 score sst2 sst2/dev.tsv
-score squad squad1.1/dev-v1.1-part.json

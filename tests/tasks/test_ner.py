@@ -160,12 +160,13 @@ def test_a_batch_without_any_word_has_no_loss():
 
 
 def test_tags_that_no_scheme_allows_together_are_read_as_conlleval_does():
+    task = NER(labels=("LOC", "PER"), decoding="greedy")
     example = example_of(["Anna", "Smith", "x"], ())
-    (row,) = TASK.encode(example, tiny_bert_tokenizer(), 128).rows
+    (row,) = task.encode(example, tiny_bert_tokenizer(), 128).rows
     logits = torch.zeros(len(row), 5)
     for (_, token), tag in zip(row.words, ["I-PER", "I-PER", "I-LOC"], strict=True):
-        logits[token, TASK.tags.index(tag)] = 9
-    assert TASK.decode(example, [row], [logits]).entities == (Entity(0, 2, "PER"), Entity(2, 3, "LOC"))
+        logits[token, task.tags.index(tag)] = 9
+    assert task.decode(example, [row], [logits]).entities == (Entity(0, 2, "PER"), Entity(2, 3, "LOC"))
 
 
 def test_tags_that_no_scheme_allows_together_are_not_found_where_decoding_is_constrained():

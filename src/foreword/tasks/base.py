@@ -53,6 +53,7 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     Attributes:
         name: the word for it in recipes and artifacts.
         summary: one line for `foreword tasks`.
+        first_defaults: what settings were by default when they came, where that has changed, as for methods.
         labels: class or type names in the order of the head's outputs; found from the data if None.
     """
 
@@ -66,6 +67,7 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    first_defaults: ClassVar[Mapping[str, Any]] = {}
     together: ClassVar[bool] = False
     """Whether the rows of one example must stand in one batch, because their logits are compared in the loss."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from foreword.data.examples import WordsExample
@@ -18,6 +18,7 @@ class NER(Tagging[WordsExample]):
     name: ClassVar[str] = "ner"
     summary: ClassVar[str] = "named entities from IOB1, IOB2 or BIOES tags; entity F1 as conlleval"
     kind: ClassVar[str] = "entity type"
+    first_defaults: ClassVar[Mapping[str, Any]] = {"decoding": "greedy"}
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[WordsExample]:
         """One example per sentence or text."""

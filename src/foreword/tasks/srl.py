@@ -7,7 +7,7 @@ as in Zhou and Xu 2015; a classifier that reads a token's state beside the predi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -39,11 +39,10 @@ class SRL(Tagging[PropositionExample]):
     name: ClassVar[str] = "srl"
     summary: ClassVar[str] = "semantic roles of a predicate, from brackets or tags; argument F1 as srl-eval.pl"
     kind: ClassVar[str] = "role"
+    first_defaults: ClassVar[Mapping[str, Any]] = {"decoding": "constrained"}
 
     columns: SRLColumns = SRLColumns()
     """Names of the fields in the user's files."""
-    decoding: Literal["greedy", "constrained"] = "constrained"
-    """Each word's best tag ('greedy'), or the best sequence in which no I- stands without its like ('constrained')."""
     mark: Literal["appended", "indicator", "both"] = "indicator"
     """How the predicate is told: 'appended' behind the sentence as a second text; by an 'indicator' in its place, which
     is a segment number where the backbone has them, and a head that reads its state beside each token's; or 'both'."""

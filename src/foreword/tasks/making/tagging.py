@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, Self, TypeGuard, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from foreword.data.batching import IGNORED, Encoded
@@ -29,9 +29,10 @@ from foreword.heads import Head, TokenHead, Vocabulary
 from foreword.tasks.base import Columns, Encoding, Task
 from foreword.tasks.making.depth import Depth, Layers
 from foreword.tasks.making.labels import check_known
-from foreword.tasks.making.viterbi import best_valid
+from foreword.tasks.making.viterbi import best_valid, count_transitions
 from foreword.tasks.making.windows import Window, window
 
+Decoding = Literal["greedy", "constrained", "transitions"]
 WordsT = TypeVar("WordsT", bound=WordsExample)
 
 
@@ -69,8 +70,13 @@ class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
     """How the files' tags are written; 'auto' finds it from the training data."""
     invalid_tags: Literal["error", "repair"] = "error"
     """What to do with a tag that its scheme forbids: stop, or read the sentence as conlleval would."""
-    decoding: Literal["greedy", "constrained"] = "greedy"
-    """Each word's best tag ('greedy'), or the best sequence in which no I- stands without its like ('constrained')."""
+    decoding: Decoding = "transitions"
+    """Which tags the words of a sentence get by their probabilities: each word its best ('greedy'), the best sequence
+    in which no I- stands without its like ('constrained'), or of those the best one where it counts too how often tags
+    follow one another in the training data ('transitions')."""
+    transitions: Mapping[str, Mapping[str, NonNegativeInt]] | None = None
+    """For that: tag -> tag after it -> times, '' before the first word and behind the last. Counted in the training
+    data when left out; of an artifact that comes from elsewhere nothing is known."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
@@ -124,11 +130,15 @@ class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
             ) from error
 
     def with_labels_from(self, examples: Sequence[WordsT]) -> Self:
-        """All types that occur, sorted."""
-        if self.labels is not None:
-            return self
-        found = {entity.type for example in examples for entity in example.entities or ()}
-        return self.model_copy(update={"labels": tuple(sorted(found))})
+        """All types that occur, sorted, and how often tags follow one another where that counts."""
+        found: dict[str, Any] = {}
+        if self.labels is None:
+            found["labels"] = tuple(sorted({entity.type for one in examples for entity in one.entities or ()}))
+        if self.decoding == "transitions" and self.transitions is None:
+            found["transitions"] = count_transitions(
+                entities_to_tags(one.entities or (), len(one.words), "IOB2") for one in examples
+            )
+        return self.model_copy(update=found)
 
     def check_labels(self, records: Sequence[Record], examples: Sequence[WordsT]) -> None:
         """Refuse a type that training never saw, unless it `may_be_new`."""
@@ -186,11 +196,14 @@ class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
         for row, found in zip(rows, logits, strict=True):
             words, tokens = [word for word, _ in row.words], [token for _, token in row.words]
             scores[words] = found[tokens].log_softmax(-1)
-        best = best_valid(scores, self.tags) if self.decoding == "constrained" else scores.argmax(-1).tolist()
+        best = scores.argmax(-1).tolist() if self.decoding == "greedy" else self._best_sequence(scores)
         sure = scores[torch.arange(len(best)), best].exp().tolist()
         entities = repair_entities([self.tags[tag] for tag in best])
         means = tuple(sum(sure[e.start : e.end]) / (e.end - e.start) for e in entities)
         return EntitiesPrediction(entities, means)
+
+    def _best_sequence(self, scores: Tensor) -> list[int]:
+        return best_valid(scores, self.tags, self.transitions if self.decoding == "transitions" else None)
 
     def answer_key(self, prediction: EntitiesPrediction) -> str:
         """The types found, in order."""
