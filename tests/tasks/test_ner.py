@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from foreword.data.batching import IGNORED
 from foreword.data.examples import Entity
 from foreword.data.records import Record
-from foreword.data.spans import entities_to_tags
+from foreword.data.spans import entities_to_tags, repair_entities
 from foreword.errors import DataError
 from foreword.tasks import NER
 from perfect import perfect_tag_logits
@@ -183,6 +183,50 @@ def test_tags_that_no_scheme_allows_together_are_not_found_where_decoding_is_con
     shares = logits.softmax(-1)
     wanted = [shares[row.words[i][1], task.tags.index(tag)] for i, tag in enumerate(["B-PER", "I-PER"])]
     assert prediction.probabilities[0] == pytest.approx(float(sum(wanted)) / 2, abs=1e-5)
+
+
+class TestTransitions:
+    """Tags count by how they follow one another in the training data."""
+
+    def training(self):
+        tags = [["B-PER", "I-PER", "O"], ["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"]]
+        return [example_of([*"abc"], repair_entities(one)) for one in tags]
+
+    def unsure(self, task):
+        """A first name, and a word behind it that is as good as nothing or one more of the name."""
+        example = example_of(["Anna", "Smith"], ())
+        (row,) = task.encode(example, tiny_bert_tokenizer(), 128).rows
+        logits = torch.zeros(len(row), 5)
+        first, second = (token for _, token in row.words)
+        logits[first, task.tags.index("B-PER")] = 9
+        logits[second, task.tags.index("O")], logits[second, task.tags.index("I-PER")] = 4.0, 3.9
+        return task.decode(example, [row], [logits]).entities
+
+    def test_they_are_counted_with_the_labels(self):
+        task = NER().with_labels_from(self.training())
+        assert task.labels == ("LOC", "PER")
+        assert task.transitions == {
+            "": {"B-PER": 2, "O": 1},
+            "B-LOC": {"O": 1},
+            "B-PER": {"I-PER": 2},
+            "I-PER": {"O": 2},
+            "O": {"": 3, "B-LOC": 1},
+        }
+        assert NER(labels=("LOC", "PER")).with_labels_from(self.training()).transitions == task.transitions
+
+    def test_they_decide_where_words_do_not(self):
+        task = NER().with_labels_from(self.training())
+        assert self.unsure(task) == (Entity(0, 2, "PER"),)  # no name here has one word
+        for other in ({"decoding": "greedy"}, {"decoding": "constrained"}, {"transitions": None}):
+            assert self.unsure(task.model_copy(update=other)) == (Entity(0, 1, "PER"),)
+
+    @pytest.mark.parametrize("decoding", ["greedy", "constrained"])
+    def test_they_are_not_counted_where_they_do_not_count(self, decoding):
+        assert NER(decoding=decoding).with_labels_from(self.training()).transitions is None
+
+    def test_those_that_are_given_stay(self):
+        given = {"": {"O": 1}}
+        assert NER(transitions=given).with_labels_from(self.training()).transitions == given
 
 
 def test_an_entitys_probability_is_the_mean_over_its_words():

@@ -166,7 +166,7 @@ class TestDecoding:
 
     def test_constrained_looks_for_the_best_that_is_valid(self):
         assert self.decoded("constrained").entities == (Entity(0, 2, "ARG1"),)
-        assert SRL().decoding == "constrained"
+        assert SRL().decoding == "transitions"
 
     def test_a_role_is_as_probable_as_its_tags_are(self):
         (probability,) = self.decoded("constrained").probabilities

@@ -74,10 +74,15 @@ def _type_words(annotation: Any) -> str:
         return " or ".join(filter(None, map(_type_words, inner)))
     if origin in (tuple, list):
         words = _type_words(inner[0])
-        return f"list, each {words}" if " or " in words else f"list of {words}s"
-    if origin is dict:
-        return f"table of {_type_words(inner[1])}s"
+        return f"list, each {words}" if " or " in words else f"list of {_several(words)}"
+    if origin in (dict, Mapping):
+        return f"table of {_several(_type_words(inner[1]))}"
     return _WORDS.get(annotation, "table" if hasattr(annotation, "model_fields") else str(annotation))
+
+
+def _several(words: str) -> str:
+    kind, bracket, bounds = words.partition(" (")
+    return (kind.replace("table", "tables", 1) if kind.startswith("table of") else f"{kind}s") + bracket + bounds
 
 
 def _bounds(metadata: Any) -> str:

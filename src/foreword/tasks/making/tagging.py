@@ -77,6 +77,8 @@ class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
     transitions: Mapping[str, Mapping[str, NonNegativeInt]] | None = None
     """For that: tag -> tag after it -> times, '' before the first word and behind the last. Counted in the training
     data when left out; of an artifact that comes from elsewhere nothing is known."""
+    transition_weight: float = Field(default=0.5, ge=0)
+    """For that too: what a step from tag to tag counts beside the probabilities of words; measured in docs/log.md."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the head."""
 
@@ -203,7 +205,8 @@ class Tagging(Depth, Task[WordsT, EntitiesPrediction], Generic[WordsT]):
         return EntitiesPrediction(entities, means)
 
     def _best_sequence(self, scores: Tensor) -> list[int]:
-        return best_valid(scores, self.tags, self.transitions if self.decoding == "transitions" else None)
+        known = self.transitions if self.decoding == "transitions" else None
+        return best_valid(scores, self.tags, known, self.transition_weight)
 
     def answer_key(self, prediction: EntitiesPrediction) -> str:
         """The types found, in order."""

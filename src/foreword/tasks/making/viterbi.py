@@ -19,8 +19,6 @@ from torch import Tensor
 Transitions = Mapping[str, Mapping[str, int]]
 """How often one tag follows another: before -> after -> times. `BORDER` is before the first word and after the last."""
 BORDER = ""
-WEIGHT = 0.5
-"""Of the transitions, beside each word's probabilities; measured in docs/log.md."""
 _LEAST = -1e4
 """Least log-probability of a tag: a sequence of allowed tags always beats one with a forbidden step."""
 _UNSEEN = 0.1
@@ -36,7 +34,9 @@ def count_transitions(sequences: Iterable[Sequence[str]]) -> dict[str, dict[str,
     return found
 
 
-def best_valid(log_probabilities: Tensor, tags: Sequence[str], transitions: Transitions | None = None) -> list[int]:
+def best_valid(
+    log_probabilities: Tensor, tags: Sequence[str], transitions: Transitions | None = None, weight: float = 1.0
+) -> list[int]:
     """The valid sequence whose tags have the greatest sum of log-probabilities, and of what their steps count.
 
     ``I-X`` may only follow ``B-X`` and ``I-X``; ``O`` and ``B-X`` may stand anywhere.
@@ -44,14 +44,15 @@ def best_valid(log_probabilities: Tensor, tags: Sequence[str], transitions: Tran
     Args:
         log_probabilities: ``(W, C)``, of each tag for each word; ``-inf`` counts as very little.
         tags: the C tags, ``O`` among them.
-        transitions: a step from tag a to tag b counts ``WEIGHT (log P(b | a) - log P(b))`` by these; nothing if None.
+        transitions: a step from tag a to tag b counts ``weight (log P(b | a) - log P(b))`` by these; nothing if None.
+        weight: of the steps, beside each word's log-probabilities.
 
     Returns:
         W numbers of tags.
     """
     if not len(log_probabilities):
         return []
-    starts, steps, ends = _tables(tuple(tags), None if transitions is None else _hashable(transitions))
+    starts, steps, ends = _tables(tuple(tags), _hashable(transitions or {}), weight if transitions else 0.0)
     scores = log_probabilities.double().clamp(min=_LEAST)
     best, back = scores[0] + starts, []
     for score in scores[1:]:
@@ -72,15 +73,13 @@ def _hashable(transitions: Transitions) -> _Hashable:
 
 
 @lru_cache(maxsize=256)
-def _tables(tags: tuple[str, ...], transitions: _Hashable | None) -> tuple[Tensor, Tensor, Tensor]:
+def _tables(tags: tuple[str, ...], transitions: _Hashable, weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """What counts where a tag begins ``(C,)``, where one follows another ``(C, C)``, and where one ends ``(C,)``."""
     inside = torch.tensor([tag.startswith("I-") for tag in tags])
     types = [tag[2:] for tag in tags]
     same = torch.tensor([[before == after for after in types] for before in types])
     impossible = torch.tensor(float("-inf"), dtype=torch.float64)
-    counts = torch.zeros(len(tags) + 1, len(tags) + 1, dtype=torch.float64)
-    if transitions is not None:
-        counts = WEIGHT * _pull((*tags, BORDER), transitions)
+    counts = weight * _pull((*tags, BORDER), transitions)
     starts, steps, ends = counts[-1, :-1], counts[:-1, :-1], counts[:-1, -1]
     return torch.where(inside, impossible, starts), torch.where(inside & ~same, impossible, steps), ends
 
