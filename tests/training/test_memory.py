@@ -110,15 +110,18 @@ def memory(field):
 
 
 def peaks(*runs):
-    """Of each in turn."""
-    context, found = multiprocessing.get_context("spawn"), []
-    for method, settings in runs:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=peak, args=(theirs, method), kwargs=settings)
-        process.start()
-        theirs.close()
-        found.append(ours.recv())
-        process.join()
+    """Of each in turn, the lower of two: where a machine is busy, threads of the allocator hold on to more."""
+    return [min(peak_of(method, settings) for _ in range(2)) for method, settings in runs]
+
+
+def peak_of(method, settings):
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=peak, args=(theirs, method), kwargs=settings)
+    process.start()
+    theirs.close()
+    found = ours.recv()
+    process.join()
     return found
 
 
