@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -127,6 +128,25 @@ def test_an_ensemble_of_folders():
     for paths, told in (([], "at least one member"), ([path, path], "comes twice")):
         with pytest.raises(TaskError, match=told):
             fw.load_ensemble(paths, backbone)
+
+
+def test_each_is_scored_by_what_it_chose_itself():
+    """One of two that are equal but for their thresholds calls everything a yes."""
+    base, backbone = load_artifact(tiny_artifact("multi-label")), tiny_backbone()
+    members = {"strict": with_threshold(base, 0.999), "lax": with_threshold(base, 0.0)}
+    data = Source(items=tuple(records("multi-label")))
+    evaluated = fw.Ensemble(members, backbone).evaluate(data)
+    alone = [fw.Predictor(artifact, backbone).evaluate(data).values for artifact in members.values()]
+    assert [scores.values for scores in evaluated.members] == alone
+    assert alone[0] != alone[1]
+    assert evaluated.scores.values == alone[0]
+
+
+def with_threshold(artifact, threshold):
+    told = artifact.manifest.task
+    settings = told.model_copy(update={"settings": {**told.settings, "threshold": threshold}})
+    manifest = artifact.manifest.model_copy(update={"task": settings})
+    return replace(artifact, manifest=manifest, task=artifact.task.model_copy(update={"threshold": threshold}))
 
 
 def test_labels_are_needed_to_score(five):

@@ -12,7 +12,7 @@ from foreword.data.records import Record
 from foreword.data.sources import Source
 from foreword.errors import TaskError
 from foreword.inference.engine import Engine, Evaluated, Vote
-from foreword.inference.predictor import backbone_of
+from foreword.inference.predictor import backbone_of, rounded_otherwise
 
 
 class Ensemble:
@@ -47,15 +47,17 @@ class Ensemble:
     ) -> None:
         if not artifacts:
             raise TaskError("an ensemble has at least one member")
-        self.artifact = next(iter(artifacts.values()))
+        self._artifacts = tuple(artifacts.values())
+        self.artifact = self._artifacts[0]
         self._engine = Engine(backbone or backbone_of(self.artifact, device=device), artifacts, batch_size=batch_size)
         self.notes = self._engine.notes
         self._handle = self._engine.ensemble(list(artifacts), vote)
 
     @property
     def warnings(self) -> list[str]:
-        """What had to be done so far to make inputs fit, in words."""
-        return self._engine.warnings
+        """What had to be done so far to make inputs fit, and where the backbone is rounded otherwise, in words."""
+        rounded = [told for one in self._artifacts for told in rounded_otherwise(one, self._engine.backbone)]
+        return [*dict.fromkeys(rounded), *self._engine.warnings]
 
     def predict(self, inputs: Iterable[Mapping[str, Any]], *, candidates: int = 0) -> list[dict[str, Any]]:
         """Answer every input, in order, with the share of members that agree and what each of them says.

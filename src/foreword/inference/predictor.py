@@ -61,9 +61,7 @@ class Predictor:
     @property
     def warnings(self) -> list[str]:
         """What had to be done so far to make inputs fit, and where the backbone is rounded otherwise, in words."""
-        ours, theirs = (entry.quantization or "none" for entry in (self.artifact.manifest.backbone, self.backbone))
-        rounded = f"trained on a backbone with quantization '{ours}', used on one with '{theirs}': evaluate it there"
-        return [*([rounded] if ours != theirs else []), *in_words(self.notes)]
+        return [*rounded_otherwise(self.artifact, self.backbone), *in_words(self.notes)]
 
     def predict(self, inputs: Iterable[Mapping[str, Any]], *, candidates: int = 0) -> list[dict[str, Any]]:
         """Answer every input, in order.
@@ -111,6 +109,13 @@ class Predictor:
     def _encode(self, examples: Sequence[Any]) -> EncodedSet:
         limit, reserved = self.artifact.manifest.max_length, self.artifact.method.positions_taken
         return encode_examples(self.task, examples, self.backbone, limit, reserved=reserved)
+
+
+def rounded_otherwise(artifact: Artifact, backbone: Backbone) -> list[str]:
+    """That an artifact was trained on a backbone that is rounded in another way, in words; nothing where it is not."""
+    ours, theirs = (entry.quantization or "none" for entry in (artifact.manifest.backbone, backbone))
+    told = f"trained on a backbone with quantization '{ours}', used on one with '{theirs}': evaluate it there"
+    return [told] if ours != theirs else []
 
 
 def backbone_of(artifact: Artifact, *, device: str | None = None) -> Backbone:

@@ -132,11 +132,13 @@ class Start:
 
 
 def _differing(theirs: Task[Any, Any], ours: Task[Any, Any]) -> str:
-    """Settings of two tasks of one kind that are not the same, as words to add; the columns they read aside."""
-    pairs = (
-        (name, getattr(theirs, name), getattr(ours, name)) for name in type(ours).model_fields if name != "columns"
-    )
-    told = [f"task.{name} {there!r}, here {here!r}" for name, there, here in pairs if there != here]
+    """Plain settings in which two tasks of one kind differ, as words to add; not what was found in data."""
+    pairs = ((name, getattr(theirs, name), getattr(ours, name)) for name in type(ours).model_fields)
+    told = [
+        f"task.{name} {there!r}, here {here!r}"
+        for name, there, here in pairs
+        if there != here and all(isinstance(value, bool | int | float | str) for value in (there, here))
+    ]
     return f": it was trained with {', '.join(told)}" if told else ""
 
 

@@ -232,11 +232,11 @@ class Engine:
             ForewordError: whatever else is wrong with an input.
         """
         records = list(data.records())
-        task = self._residents.get(handle.members[0]).task
-        examples = task.read(records, labelled=True)
-        task.check_labels(records, examples)
+        tasks = [self._residents.get(member).task for member in handle.members]
+        examples = tasks[0].read(records, labelled=True)
+        tasks[0].check_labels(records, examples)
         jobs = (self._encode(handle, record, number=number) for number, record in enumerate(records))
-        return Evaluated.of(task, examples, [verdict for _, verdict in self._decided(jobs)])
+        return Evaluated.of(tasks, examples, [verdict for _, verdict in self._decided(jobs)])
 
     def _told(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Any number of jobs and their answers, in order; raises as `_decided`."""

@@ -28,11 +28,11 @@ class Evaluated:
     agreement: float
 
     @classmethod
-    def of(cls, task: Task[Any, Any], examples: Sequence[Any], verdicts: Sequence[Verdict]) -> Self:
+    def of(cls, tasks: Sequence[Task[Any, Any]], examples: Sequence[Any], verdicts: Sequence[Verdict]) -> Self:
         """Score predictions.
 
         Args:
-            task: that all members answer.
+            tasks: of the members, each with what it chose on its dev data; the ensemble is scored by the first.
             examples: with their labels.
             verdicts: one per example, in order.
 
@@ -41,7 +41,7 @@ class Evaluated:
         """
         alone = zip(*(verdict.members for verdict in verdicts), strict=True)
         return cls(
-            task.score(examples, [verdict.prediction for verdict in verdicts]),
-            tuple(task.score(examples, list(predictions)) for predictions in alone),
+            tasks[0].score(examples, [verdict.prediction for verdict in verdicts]),
+            tuple(task.score(examples, list(own)) for task, own in zip(tasks, alone, strict=True)),
             sum(verdict.agreement for verdict in verdicts) / len(verdicts),
         )

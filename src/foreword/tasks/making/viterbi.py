@@ -2,7 +2,7 @@
 
 Source: the algorithm of Viterbi 1967; forbidden transitions as in He et al. 2017 (Deep Semantic Role Labeling: What
 Works and What's Next), section 2.2. Transitions that are counted and not learned are those of Yang and Katiyar 2020
-(StructShot), section 3.2, here of every tag by itself; that what a network says is divided by how frequent a tag is, so
+(StructShot), here of every tag by itself; that what a network says is divided by how frequent a tag is, so
 that the frequency does not count twice, is from Bourlard and Morgan 1994, the hybrid of networks and Markov models.
 """
 
