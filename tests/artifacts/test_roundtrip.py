@@ -24,7 +24,17 @@ from foreword.methods import fold
 from foreword.tasks import TASKS as TASK_TABLE
 from foreword.tasks import WritingTask
 from tiny import tiny_backbone
-from tiny_artifacts import METHODS, PAIRS, TASKS, answers_of, backbone_for, records, tiny_artifact, train_tiny
+from tiny_artifacts import (
+    METHODS,
+    PAIRS,
+    TASKS,
+    answers_of,
+    backbone_for,
+    change_manifest,
+    records,
+    tiny_artifact,
+    train_tiny,
+)
 
 ROOT = Path(__file__).parents[2]
 FILES = {"artifact.json", "README.md", "prompt.safetensors"}
@@ -151,6 +161,15 @@ def test_what_was_loaded_can_be_saved_again(tmp_path):
     save_artifact(tmp_path / "again", first.model, first.artifact.manifest)
     assert {p.name for p in (tmp_path / "again").iterdir()} == FILES
     assert answers_of(fw.load(tmp_path / "again")) == answers_of(first)
+
+
+def test_an_artifact_from_before_a_setting_is_as_it_was_then(tmp_path):
+    made = {"train": records("srl"), "dev": records("srl"), "epochs": 1, "learning_rate": 1e-2, "progress": False}
+    run = fw.train(tiny_backbone(), METHODS["ptuning-v2"], fw.SRL(head_width=8, between=False), **made)
+    run.save(tmp_path / "a")
+    change_manifest(tmp_path / "a", lambda raw: raw["task"]["settings"].pop("between"))
+    assert fw.load(tmp_path / "a").task == run.outcome.task
+    assert answers_of(fw.load(tmp_path / "a")) == logits_of(run)
 
 
 def test_loading_draws_no_prompt():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foreword.heads import MarkedHead, MarkedTokenHead
+from foreword.heads.marked import mean_between
 
 MARKS = torch.tensor([[0, 1, 1, 2, 0], [2, 0, 0, 1, 0], [0, 1, 0, 2, 2]])
 MASK = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
@@ -60,12 +61,55 @@ def test_logits_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_does_not_depend_on_its_padding(dtype):
+@pytest.mark.parametrize("between", [0, 2])
+def test_a_row_does_not_depend_on_its_padding(dtype, between):
     torch.manual_seed(0)
-    head = MarkedTokenHead(8, 3, width=4, dropout=0.0).to(dtype)
+    head = MarkedTokenHead(8, 3, width=4, dropout=0.0, between=between).to(dtype)
     hidden = torch.randn(1, 5, 8, dtype=dtype)
     mask, marks = torch.tensor([[1, 1, 1, 0, 0]]), torch.tensor([[0, 1, 0, 0, 0]])
-    torch.testing.assert_close(head(hidden, mask, marks)[:, :3], head(hidden[:, :3], mask[:, :3], marks[:, :3]))
+    short = head(hidden[:, :3], mask[:, :3], marks[:, :3])
+    torch.testing.assert_close(head(hidden, mask, marks)[:, :3], short)
+    torch.testing.assert_close(head(hidden.roll(2, 1), mask.roll(2, 1), marks.roll(2, 1))[:, 2:], short)
+
+
+class TestBetween:
+    @pytest.mark.parametrize("marked", [(), (0,), (3,), (6,), (2, 3), (1, 4), tuple(range(7))])
+    def test_is_the_mean_of_what_stands_strictly_between(self, marked):
+        torch.manual_seed(0)
+        vectors = torch.randn(1, 7, 3, dtype=torch.float64)
+        chosen = torch.tensor([[place in marked for place in range(7)]])
+        found = mean_between(vectors, chosen)[0]
+        for place in range(7):
+            nearest = [other for other in marked if place < min(marked) or place > max(marked)]
+            stretch = []
+            if nearest:
+                inner = sorted((place, min(nearest, key=lambda other: abs(other - place))))
+                stretch = [vectors[0, other] for other in range(inner[0] + 1, inner[1])]
+            expected = sum(stretch) / len(stretch) if stretch else torch.zeros(3, dtype=torch.float64)
+            torch.testing.assert_close(found[place], expected)
+
+    def test_rows_have_their_own_marks(self):
+        vectors, marks = torch.arange(10.0).view(2, 5, 1), torch.tensor([[1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]) == 1
+        expected = torch.tensor([[0, 0, 1, 1.5, 2], [7, 7.5, 8, 0, 0]])
+        torch.testing.assert_close(mean_between(vectors, marks)[:, :, 0], expected)
+
+    def test_is_exact_in_long_rows_of_half_precision(self):
+        vectors = torch.full((1, 4000, 1), 1.01, dtype=torch.bfloat16)
+        marks = torch.zeros(1, 4000) == 1
+        marks[0, 0] = True
+        assert (mean_between(vectors, marks)[0, 2:] == vectors[0, 2:]).all()
+
+    def test_logits_by_hand(self):
+        torch.manual_seed(0)
+        head = MarkedTokenHead(4, 3, width=5, dropout=0.0, between=2)
+        hidden, marks = torch.randn(1, 4, 4), torch.tensor([[1, 0, 0, 0]])
+        logits = head(hidden, torch.ones(1, 4), marks)
+        read = head.path.weight @ head.between.weight
+        between = [torch.zeros(4), torch.zeros(4), hidden[0, 1], (hidden[0, 1] + hidden[0, 2]) / 2]
+        for token in range(4):
+            seen = head.token.weight @ hidden[0, token] + head.token.bias + head.marked.weight @ hidden[0, 0]
+            inner = torch.tanh(seen + read @ between[token])
+            torch.testing.assert_close(logits[0, token], head.linear.weight @ inner + head.linear.bias)
 
 
 def test_another_predicate_gives_other_tags_by_more_than_a_shift():
@@ -78,9 +122,9 @@ def test_another_predicate_gives_other_tags_by_more_than_a_shift():
 
 
 def test_every_weight_gets_a_gradient():
-    head = MarkedTokenHead(8, 3, width=4, dropout=0.0)
+    head = MarkedTokenHead(8, 3, width=4, dropout=0.0, between=2)
     hidden = torch.randn(1, 4, 8, requires_grad=True)
-    logits = head(hidden, torch.tensor([[1, 1, 1, 0]]), torch.tensor([[0, 1, 0, 0]]))
+    logits = head(hidden, torch.tensor([[1, 1, 1, 0]]), torch.tensor([[1, 0, 0, 0]]))
     torch.nn.functional.cross_entropy(logits[0], torch.tensor([0, 1, 2, -100])).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
     assert (hidden.grad[0, 3] == 0).all()

@@ -24,6 +24,7 @@ from foreword.studies.cells.running import run_study
 from foreword.studies.cells.store import Store, Taken
 from foreword.studies.cells.study import Study
 from foreword.studies.cells.study_file import load_study
+from foreword.tasks import TASKS
 from foreword.training.loop import Interrupted
 
 
@@ -219,10 +220,10 @@ class TestAgain:
         monkeypatch.setattr(METHODS["ptuning-v2"], "first_defaults", {})
         assert first == key()  # of either, nothing is said
 
-    @pytest.mark.parametrize("method", sorted(METHODS))
-    def test_first_defaults_are_of_settings_that_are_there_and_differ_from_today(self, method):
-        for name, first in METHODS[method].first_defaults.items():
-            assert METHODS[method].model_fields[name].default != first
+    @pytest.mark.parametrize("kind", [*METHODS.values(), *TASKS.values()], ids=lambda kind: kind.name)
+    def test_first_defaults_are_of_settings_that_are_there_and_differ_from_today(self, kind):
+        for name, first in kind.first_defaults.items():
+            assert kind.model_fields[name].default != first
 
 
 class TestFailure:

@@ -204,10 +204,16 @@ def test_the_score_is_that_of_whole_arguments():
     assert task.score([gold], [right]).counts["gold"] == 1
 
 
-def test_a_width_without_its_head():
+@pytest.mark.parametrize("setting", [{"head_width": 64}, {"between": False}])
+def test_what_has_no_meaning_without_its_head(setting):
     with pytest.raises(ValueError, match="has no meaning with mark = 'appended'"):
-        SRL(mark="appended", head_width=64)
+        SRL(mark="appended", **setting)
+
+
+def test_settings_of_the_head():
     assert SRL(mark="both", head_width=64, layers="last").build_head(8).token.out_features == 64
+    assert SRL(layers="last").build_head(8).between.out_features == 32
+    assert SRL(between=False, layers="last").build_head(8).between is None
 
 
 class TestMistakes:

@@ -300,8 +300,9 @@ def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, wh
     entry = getattr(manifest, part)
     if entry.type not in table:
         raise ArtifactError(f"{where}: {part}.type '{entry.type}' is not one of {', '.join(table)}")
+    kind = table[entry.type]
     try:
-        return table[entry.type].model_validate(entry.settings)
+        return kind.model_validate({**kind.first_defaults, **entry.settings})  # it may be older than a setting
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))

@@ -177,8 +177,9 @@ class Method(BaseModel):
     Attributes:
         name: the word for it in recipes and artifacts.
         summary: one line for `foreword methods`.
-        first_defaults: what settings were by default when they came, where that has changed. Finished runs of
-            studies are known by what differs from it.
+        first_defaults: what settings were by default when they came, where that has changed, or what was done before
+            there was such a setting. Artifacts that do not have one have this; and finished runs of studies are known
+            by what differs from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

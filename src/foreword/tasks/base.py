@@ -53,7 +53,7 @@ class Task(BaseModel, Generic[ExampleT, PredictionT]):
     Attributes:
         name: the word for it in recipes and artifacts.
         summary: one line for `foreword tasks`.
-        first_defaults: what settings were by default when they came, where that has changed, as for methods.
+        first_defaults: what settings were by default when they came, or stood for before, as for methods.
         labels: class or type names in the order of the head's outputs; found from the data if None.
     """
 

@@ -26,6 +26,10 @@ _PROPBANK = re.compile(r"A(RG)?([0-5A](-[A-Z]+)?|M-[A-Z]+)")
 """Roles of PropBank, in the letters of CoNLL-2005 or of OntoNotes: numbered ones and modifiers."""
 
 
+_RANK = 32
+"""Of what the head reads of the states between a word and the predicate."""
+
+
 class SRLColumns(WordColumns):
     """Which fields hold what."""
 
@@ -39,7 +43,7 @@ class SRL(Tagging[PropositionExample]):
     name: ClassVar[str] = "srl"
     summary: ClassVar[str] = "semantic roles of a predicate, from brackets or tags; argument F1 as srl-eval.pl"
     kind: ClassVar[str] = "role"
-    first_defaults: ClassVar[Mapping[str, Any]] = {"decoding": "constrained"}
+    first_defaults: ClassVar[Mapping[str, Any]] = {"decoding": "constrained", "between": False}
 
     columns: SRLColumns = SRLColumns()
     """Names of the fields in the user's files."""
@@ -48,13 +52,15 @@ class SRL(Tagging[PropositionExample]):
     is a segment number where the backbone has them, and a head that reads its state beside each token's; or 'both'."""
     head_width: PositiveInt = 128
     """Width of the layer in which the head of an indicator brings the two states together."""
+    between: bool = True
+    """Whether that head is told as well what stands between a word and the predicate, the mean of its states."""
 
-    @field_validator("head_width")
+    @field_validator("head_width", "between")
     @classmethod
-    def _has_a_meaning(cls, width: int, info: ValidationInfo) -> int:
-        if info.data.get("mark") == "appended" and width != cls.model_fields["head_width"].default:
+    def _has_a_meaning(cls, value: int | bool, info: ValidationInfo) -> int | bool:
+        if info.data.get("mark") == "appended" and value != cls.model_fields[str(info.field_name)].default:
             raise ValueError("has no meaning with mark = 'appended'; leave it out")
-        return width
+        return value
 
     def read(self, records: Iterable[Record], *, labelled: bool, first: int = 0) -> list[PropositionExample]:
         """One example per predicate."""
@@ -113,8 +119,14 @@ class SRL(Tagging[PropositionExample]):
         """One output per tag, out of a token's state or of its and the predicate's."""
         if self.mark == "appended":
             return super().build_head(hidden_size, vocabulary)
-        states = self.states_read(vocabulary)
-        return MarkedTokenHead(hidden_size, len(self.tags), width=self.head_width, dropout=self.dropout, states=states)
+        return MarkedTokenHead(
+            hidden_size,
+            len(self.tags),
+            width=self.head_width,
+            dropout=self.dropout,
+            states=self.states_read(vocabulary),
+            between=_RANK if self.between else 0,
+        )
 
     def score(self, examples: Sequence[PropositionExample], predictions: Sequence[EntitiesPrediction]) -> Scores:
         """Micro precision, recall and F1 over whole arguments."""
