@@ -50,6 +50,7 @@ NAMES = [
     "Recipe",
     "Regression",
     "SRL",
+    "SSF",
     "SpanClassification",
     "TextToText",
     "TrainingSettings",

@@ -32,6 +32,7 @@ METHODS: dict[str, Method] = {
     "p-tuning-mlp": fw.PTuning(template=(1, "text", 1), reparameterization="mlp", hidden=8),
     "layer-deltas": fw.LayerDeltas(prompt_length=3, placement="after-first"),
     "warp": fw.WARP(template=(2, "text", 2)),
+    "ssf": fw.SSF(),
     "fine-tuning": fw.FineTuning(),
     "bitfit": fw.BitFit(),
     "ln-tuning": fw.LNTuning(),
@@ -41,6 +42,7 @@ METHODS: dict[str, Method] = {
     "combined": fw.Combined(
         parts=(fw.PTuningV2(prompt_length=2), fw.PromptTuning(prompt_length=3), fw.Adapter(bottleneck=3))
     ),
+    "modulated": fw.Combined(parts=(fw.PTuningV2(prompt_length=2), fw.SSF())),
     "mixture": fw.MixtureOfPrompts(of=fw.LayerDeltas(prompt_length=2), count=3),
     "mixture-of-prefixes": fw.MixtureOfPrompts(of=fw.PTuningV2(prompt_length=3), count=2),
     "head-only": fw.HeadOnly(),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from foreword.inference.predictor import Predictor, load
     from foreword.methods import (
         IA3,
+        SSF,
         WARP,
         Adapter,
         BitFit,
@@ -57,6 +58,7 @@ __all__ = [
     "NER",
     "QA",
     "SRL",
+    "SSF",
     "WARP",
     "Adapter",
     "Backbone",
@@ -122,6 +124,7 @@ _HOMES = {
         "PTuningV2",
         "PrefixTuning",
         "PromptTuning",
+        "SSF",
         "WARP",
     ),
     "foreword.recipes": ("Recipe", "load_recipe", "run_recipe"),

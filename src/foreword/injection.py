@@ -58,6 +58,13 @@ class KeyValue(NamedTuple):
     gate: Tensor | None = None
 
 
+class Modulation(NamedTuple):
+    """A change of hidden states: h becomes ``h * (1 + scale) + shift``, both ``(D,)``; zeros change nothing."""
+
+    scale: Tensor
+    shift: Tensor
+
+
 Prefix = Mapping[Site, KeyValue]
 """Keys and values of one task, ready to be read by attention. All sites have the same P."""
 
@@ -96,11 +103,12 @@ class InputPrompt:
 
 @dataclass(frozen=True)
 class Prompt:
-    """All that one task puts before its tokens.
+    """All that one task puts before its tokens, and what it makes of them on their way.
 
     Attributes:
         prefix: what attention reads.
         inputs: what stands among the embeddings.
+        modulations: layer of the first stack -> how what it is given is changed, at all positions (Lian et al. 2022).
         shift_positions: whether the text's positions begin after the prefix, as in the code of
             P-Tuning v2 and of HF PEFT, instead of at 0.
         infix: whether the prefix is read only from the last position of the given text on, as if it
@@ -111,6 +119,7 @@ class Prompt:
     inputs: InputPrompt | None = None
     shift_positions: bool = False
     infix: bool = False
+    modulations: Mapping[int, Modulation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.infix and any(pair.gate is not None for pair in self.prefix.values()):
@@ -132,7 +141,8 @@ class Prompt:
             self.inputs.anchors,
             {layer: change(delta) for layer, delta in self.inputs.deltas.items()},
         )
-        return Prompt(prefix, inputs, self.shift_positions, self.infix)
+        modulations = {layer: Modulation(*map(change, pair)) for layer, pair in self.modulations.items()}
+        return Prompt(prefix, inputs, self.shift_positions, self.infix, modulations)
 
     def with_prefix(self, dtype: torch.dtype) -> Prompt:
         """The same prompt with keys and values in another type, as attention between layers of that type reads them."""
@@ -275,6 +285,22 @@ class Injection:
         blank, longest = found[0][:0], max(0 if prompt is None else len(prompt.anchors) for prompt in prompts)
         each = [blank if prompt is None else prompt.deltas.get(layer, blank) for prompt in prompts]
         return _stack_padded(each, longest)[self._rows(blank.device)]
+
+    @property
+    def modulates(self) -> bool:
+        """Whether some prompt of the bank changes hidden states."""
+        return any(prompt.modulations for prompt in self.bank)
+
+    def modulation(self, layer: int) -> Modulation | None:
+        """Gather how what ``layer`` is given is changed in each row, ``(B or 1, D)``; None where it is in no row."""
+        pairs = [prompt.modulations.get(layer) for prompt in self.bank]
+        present = [pair for pair in pairs if pair is not None]
+        if not present:
+            return None
+        blank = Modulation(*map(torch.zeros_like, present[0]))
+        rows = self._rows(present[0].scale.device)
+        each = zip(*(blank if pair is None else pair for pair in pairs), strict=True)
+        return Modulation(*(torch.stack(tensors).index_select(0, rows) for tensors in each))
 
     def flags(self, read: Callable[[Prompt], int], device: torch.device) -> Tensor:
         """One whole number per row, ``(B or 1,)`` int64, read from its prompt."""

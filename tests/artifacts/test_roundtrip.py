@@ -49,6 +49,8 @@ MORE = {
     "p-tuning-mlp": {"unfolded.safetensors"},
     "layer-deltas": {"unfolded.safetensors"},
     "warp": {"unfolded.safetensors"},
+    "ssf": {"unfolded.safetensors"},
+    "modulated": {"unfolded.safetensors"},
     "fine-tuning": {"backbone.safetensors"},
     "bitfit": {"backbone.safetensors"},
     "ln-tuning": {"backbone.safetensors"},

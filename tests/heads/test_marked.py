@@ -7,6 +7,7 @@ import torch
 
 from foreword.heads import MarkedHead, MarkedTokenHead
 from foreword.heads.marked import mean_between
+from foreword.inference.engine.heads import Stack
 
 MARKS = torch.tensor([[0, 1, 1, 2, 0], [2, 0, 0, 1, 0], [0, 1, 0, 2, 2]])
 MASK = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
@@ -129,3 +130,13 @@ def test_every_weight_gets_a_gradient():
     assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
     assert (hidden.grad[0, 3] == 0).all()
     assert hidden.grad.isfinite().all()
+
+
+def test_many_such_heads_in_one_pass():
+    torch.manual_seed(0)
+    heads = [MarkedTokenHead(8, 3, width=4, dropout=0.0, between=2).eval() for _ in range(3)]
+    hidden, mask = torch.randn(3, 5, 8), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])
+    marks = torch.tensor([[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+    one_by_one = [head(hidden[[n]], mask[[n]], marks[[n]])[0] for n, head in enumerate(heads)]
+    with torch.inference_mode():
+        torch.testing.assert_close(Stack(heads)(hidden, mask, marks), torch.stack(one_by_one))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from foreword.artifacts.header import check_header
 from foreword.errors import ArtifactError, OutputError
-from foreword.injection import Anchor, InputPrompt, KeyValue, Mixture, Prefix, Prompt, Site
+from foreword.injection import Anchor, InputPrompt, KeyValue, Mixture, Modulation, Prefix, Prompt, Site
 
-HEAD, PREFIX, ATTACHMENT = "head", "prefix", "attachment"
+HEAD, PREFIX, ATTACHMENT, MODULATION = "head", "prefix", "attachment", "modulation"
 VECTORS, ANCHORS, DELTAS, FLAGS = "input/vectors", "input/anchors", "input/deltas", "prompt/flags"
 MIXTURE, LOG_WEIGHTS = "mixture", "mixture/log_weights"
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -86,6 +86,8 @@ def prompt_names(prompt: Prompt | Mixture | None) -> dict[str, Tensor]:
         named[VECTORS] = prompt.inputs.vectors
         named[ANCHORS] = torch.tensor([int(anchor) for anchor in prompt.inputs.anchors], device="cpu")
         named |= {f"{DELTAS}/{layer}": delta for layer, delta in prompt.inputs.deltas.items()}
+    for layer, change in prompt.modulations.items():
+        named |= {f"{MODULATION}/{layer}/{part}": tensor for part, tensor in change._asdict().items()}
     if prompt.shift_positions or prompt.infix:
         named[FLAGS] = torch.tensor([int(prompt.shift_positions), int(prompt.infix)], device="cpu")
     return named
@@ -188,11 +190,14 @@ def _mixture(mixed: Mapping[str, Mapping[str, Tensor]], log_weights: Tensor | No
 def _prompt(tensors: Mapping[str, Tensor], where: Path | str) -> Prompt:
     """One prompt out of its tensors by name."""
     parts: dict[Site, dict[str, Tensor]] = {}
+    changes: dict[int, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         match name.split("/"):
             case ["prefix", site, ("key" | "value" | "gate") as part]:
                 parts.setdefault(_site(site, name, where), {})[part] = _numbers(tensor, name, where)
+            case ["modulation", layer, ("scale" | "shift") as part]:
+                changes.setdefault(_layer(layer, name, where), {})[part] = _numbers(tensor, name, where)
             case ["input", ("vectors" | "anchors")] | ["input", "deltas", _] | ["prompt", "flags"]:
                 rest[name] = _numbers(tensor, name, where)
             case _:
@@ -200,9 +205,9 @@ def _prompt(tensors: Mapping[str, Tensor], where: Path | str) -> Prompt:
     flags = rest.pop(FLAGS, torch.zeros(2)).tolist()
     if len(flags) != 2 or not set(flags) <= {0, 1}:
         raise ArtifactError(f"{where}: '{FLAGS}' is {flags}, expected two truth values")
-    prefix, inputs = _prefix(parts, where), _inputs(rest, where)
+    prefix, inputs, modulations = _prefix(parts, where), _inputs(rest, where), _modulations(changes, where)
     try:
-        return Prompt(prefix, inputs, shift_positions=bool(flags[0]), infix=bool(flags[1]))
+        return Prompt(prefix, inputs, bool(flags[0]), bool(flags[1]), modulations)
     except ValueError as error:
         raise ArtifactError(f"{where}: {error}") from error
 
@@ -232,6 +237,23 @@ def _prefix(parts: Mapping[Site, Mapping[str, Tensor]], path: Path | str) -> Pre
     return prefix
 
 
+def _modulations(changes: Mapping[int, Mapping[str, Tensor]], path: Path | str) -> dict[int, Modulation]:
+    """Scales and shifts put together, in the order of their layers."""
+    found: dict[int, Modulation] = {}
+    for layer, parts in sorted(changes.items()):
+        scale, shift = (parts.get(name) for name in Modulation._fields)
+        if scale is None or shift is None or scale.dim() != 1 or scale.shape != shift.shape:
+            raise ArtifactError(f"{path}: scale and shift at layer {layer} do not match")
+        found[layer] = Modulation(scale, shift)
+    return found
+
+
+def _layer(text: str, name: str, path: Path | str) -> int:
+    if not (text.isascii() and text.isdigit() and str(int(text)) == text):
+        raise ArtifactError(f"{path}: '{name}': '{text}' is no number of a layer")
+    return int(text)
+
+
 def _inputs(tensors: Mapping[str, Tensor], path: Path | str) -> InputPrompt | None:
     """Vectors, their anchors and their deltas put together."""
     if not tensors:
@@ -245,10 +267,8 @@ def _inputs(tensors: Mapping[str, Tensor], path: Path | str) -> InputPrompt | No
     for name, tensor in tensors.items():
         if not name.startswith(f"{DELTAS}/"):
             continue
-        layer = name.rpartition("/")[2]
-        if not (layer.isascii() and layer.isdigit() and str(int(layer)) == layer):
-            raise ArtifactError(f"{path}: '{name}': '{layer}' is no number of a layer")
+        layer = _layer(name.rpartition("/")[2], name, path)
         if tensor.dim() != 2 or tensor.shape[0] != vectors.shape[0]:
             raise ArtifactError(f"{path}: '{name}' is {tuple(tensor.shape)}, expected {vectors.shape[0]} rows")
-        deltas[int(layer)] = tensor
+        deltas[layer] = tensor
     return InputPrompt(vectors, tuple(Anchor(place) for place in places.tolist()), dict(sorted(deltas.items())))

@@ -133,4 +133,5 @@ def first_layer(prompt: Prompt, depth: int, stack: str) -> int:
     """The first layer whose input or attention a prompt changes; N where it changes none."""
     if prompt.inputs is not None or (prompt.shift_positions and prompt.length):
         return 0
-    return min((site.layer for site in prompt.prefix if site.stack == stack), default=depth)
+    reads = [site.layer for site in prompt.prefix if site.stack == stack]
+    return min([*reads, *prompt.modulations], default=depth)

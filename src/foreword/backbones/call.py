@@ -104,7 +104,8 @@ class PrefixCall:
     @property
     def watches(self) -> bool:
         """Whether it is to be told what layers are given."""
-        return not (self.slots is None and self.kept is None and self.branching is None and self.until is None)
+        told = (self.slots, self.kept, self.branching, self.until)
+        return any(one is not None for one in told) or (self.injection is not None and self.injection.modulates)
 
     def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> SitePrefix | None:
         """What the attention ``module`` reads before its keys, in the turn it is having.
@@ -150,7 +151,8 @@ class PrefixCall:
         return hidden if self.branching is None else self.branching.whole(hidden)
 
     def entering(self, hidden: Tensor, layer: int) -> Tensor:
-        """What a layer is given, ``(B, S, D)``, with the deltas of the input prompts added at their places."""
+        """What a layer is given, ``(B, S, D)``, modulated, with the deltas of the input prompts at their places."""
+        hidden = self._modulated(hidden, layer)
         delta = None if self.injection is None or self.slots is None else self.injection.deltas(layer)
         if delta is not None and self.slots is not None:
             rows, places = self.slots.shape
@@ -161,6 +163,18 @@ class PrefixCall:
         if layer == self.until:
             raise Reached(hidden)
         return hidden
+
+    def _modulated(self, hidden: Tensor, layer: int) -> Tensor:
+        """Hidden states ``(B, S, D)``, or of a packed batch ``(1, N, D)``, as the prompt of each row changes them."""
+        found = None if self.injection is None else self.injection.modulation(layer)
+        if found is None:
+            return hidden
+        scale, shift = (part.to(hidden.dtype) for part in found)
+        if self.packing is None or len(scale) == 1:
+            scale, shift = scale[:, None], shift[:, None]
+        else:
+            scale, shift = (part.index_select(0, self.packing.rows)[None] for part in (scale, shift))
+        return torch.addcmul(hidden + shift, hidden, scale)
 
     def running(self, layers: Iterable[LayerT], hidden: Tensor) -> tuple[Tensor, list[tuple[int, LayerT]]]:
         """For families that go through their layers themselves: what the first that runs is given, and who runs.

@@ -27,6 +27,8 @@ def check_prompts(backbone: Loaded, injection: Injection) -> None:
             f"{who} takes {reads} and no embeddings, so no vectors can be put among them. "
             "Use a method that trains keys and values, such as ptuning-v2"
         )
+    if injection.modulates and backbone.kind == "image":
+        raise BackboneError(f"{who} reads images, whose hidden states are not modulated. Use another method than 'ssf'")
     if any(prompt.infix for prompt in injection.bank) and backbone.kind != "decoder":
         raise BackboneError(f"{who} is no decoder, so a prompt cannot stand behind its text (infix)")
     if any(prompt.shift_positions for prompt in injection.bank) and "position_ids" not in backbone.accepts:

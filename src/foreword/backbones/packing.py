@@ -73,6 +73,11 @@ class Packing:
         """``(B, 1, S, S)`` bool: all that is no padding may be read."""
         return self.mask[:, None, None, :].expand(-1, -1, self.mask.shape[1], -1)
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """``(N,)`` int64, the row that each token of the long row is of; 0 for what is left of it."""
+        return pad(self.places // self.mask.shape[1], (0, self.size - len(self.places)))
+
     def into(self, values: Tensor) -> Tensor:
         """``(B, S, ...)`` -> ``(1, N, ...)``."""
         found: Tensor = _Packed.apply(values, self)  # type: ignore[no-untyped-call]

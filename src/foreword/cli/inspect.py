@@ -110,6 +110,8 @@ def _one_prompt_words(prompt: Prompt) -> str:
         parts.append(f"{prompt.length} positions each at {', '.join(map(str, prompt.prefix))}")
     if prompt.inputs is not None:
         parts.append(f"{len(prompt.inputs.anchors)} vectors among the input embeddings")
+    if prompt.modulations:
+        parts.append(f"scale and shift of what layers {', '.join(map(str, prompt.modulations))} are given")
     return "; ".join(parts) or "none"
 
 

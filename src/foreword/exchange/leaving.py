@@ -28,6 +28,8 @@ def check_leaves(artifact: Artifact) -> Prompt:
         raise ArtifactError(
             f"{artifact.path}: has a mixture of prompts ('{artifact.method.name}'), which no other format knows"
         )
+    if artifact.prompt.modulations:
+        raise ArtifactError(f"{artifact.path}: its prompt modulates hidden states ('ssf'), which no other format knows")
     return artifact.prompt
 
 

@@ -27,6 +27,7 @@ from foreword.methods.p_tuning import PTuning
 from foreword.methods.prefix_tuning import PrefixTuning
 from foreword.methods.prompt_tuning import PromptTuning
 from foreword.methods.ptuning_v2 import PTuningV2
+from foreword.methods.ssf import SSF
 from foreword.methods.warp import WARP
 
 METHODS: dict[str, type[Method]] = {
@@ -38,6 +39,7 @@ METHODS: dict[str, type[Method]] = {
         PTuning,
         LayerDeltas,
         WARP,
+        SSF,
         FineTuning,
         BitFit,
         LNTuning,
@@ -54,6 +56,7 @@ Combined.table = MixtureOfPrompts.table = METHODS
 __all__ = [
     "IA3",
     "METHODS",
+    "SSF",
     "WARP",
     "Adapter",
     "BitFit",

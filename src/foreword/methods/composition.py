@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from foreword.errors import MethodError
-from foreword.injection import Anchor, InputPrompt, KeyValue, Prompt, Site
+from foreword.injection import Anchor, InputPrompt, KeyValue, Modulation, Prompt, Site
 from foreword.methods.base import single
 
 _Join = Callable[[str, Sequence[Tensor], int], Tensor]
@@ -40,10 +41,12 @@ def average(prompts: Sequence[Prompt], weights: Sequence[float] | None = None) -
 
     if len({(bool(prompt.prefix), prompt.inputs is None) for prompt in prompts}) > 1:
         raise MethodError("these prompts have no mean: some are keys and values, some vectors. They can be stacked")
+    if len({tuple(sorted(prompt.modulations)) for prompt in prompts}) > 1:
+        raise MethodError("these prompts have no mean: they modulate different layers")
     places = [prompt.inputs.anchors for prompt in prompts if prompt.inputs is not None]
     if len(set(places)) > 1:
         raise MethodError("these prompts have no mean: their vectors are not as many, or stand in different places")
-    return _merged(prompts, mean, mean, places[0] if places else ())
+    return _merged(prompts, mean, (mean, mean), places[0] if places else ())
 
 
 def stack(prompts: Sequence[Prompt]) -> Prompt:
@@ -51,14 +54,14 @@ def stack(prompts: Sequence[Prompt]) -> Prompt:
 
     Args:
         prompts: those that have keys and values have them at the same sites. Where they have gates these are the
-            same, for the whole has one softmax and one gate.
+            same, for the whole has one softmax and one gate. Of those that modulate a layer there is one.
 
     Raises:
         MethodError: there are no prompts, or they cannot be read as one.
     """
     prompts = [single(prompt) for prompt in prompts]
     places = [prompt.inputs.anchors for prompt in prompts if prompt.inputs is not None]
-    return _merged(prompts, _joined, _same_gate, tuple(anchor for anchors in places for anchor in anchors))
+    return _merged(prompts, _joined, (_same_gate, _one_alone), tuple(anchor for one in places for anchor in one))
 
 
 def unstack(prompt: Prompt, parts: Sequence[Prompt]) -> list[Prompt]:
@@ -75,7 +78,8 @@ def unstack(prompt: Prompt, parts: Sequence[Prompt]) -> list[Prompt]:
     positions = vectors = 0
     for part in parts:
         after, behind = positions + part.length, vectors + _vectors(part)
-        pieces.append(_piece(prompt, slice(positions, after), slice(vectors, behind)))
+        piece = _piece(prompt, slice(positions, after), slice(vectors, behind))
+        pieces.append(replace(piece, modulations=prompt.modulations) if part.modulations else piece)
         positions, vectors = after, behind
     if (positions, vectors) != (prompt.length, _vectors(prompt)):
         raise MethodError(
@@ -85,8 +89,18 @@ def unstack(prompt: Prompt, parts: Sequence[Prompt]) -> list[Prompt]:
     return pieces
 
 
-def _merged(prompts: Sequence[Prompt], join: _Join, join_gates: _Join, anchors: tuple[Anchor, ...]) -> Prompt:
-    """All tensors of several prompts joined, each with its like."""
+def _merged(
+    prompts: Sequence[Prompt], join: _Join, without: tuple[_Join, _Join], anchors: tuple[Anchor, ...]
+) -> Prompt:
+    """All tensors of several prompts joined, each with its like; those without positions in ways of their own.
+
+    Args:
+        prompts: to be joined.
+        join: what has prompt positions.
+        without: joins gates, and modulations.
+        anchors: of the whole.
+    """
+    join_gates, join_modulations = without
     if not prompts:
         raise MethodError("there are no prompts to put together")
     prefixed = [prompt for prompt in prompts if prompt.prefix]
@@ -103,13 +117,23 @@ def _merged(prompts: Sequence[Prompt], join: _Join, join_gates: _Join, anchors: 
             join(f"the values at {site}", [pair.value for pair in pairs], 1),
             join_gates(f"the gates at {site}", gates, 0) if gates else None,
         )
+    modulations = _merged_modulations(prompts, join_modulations)
     inputs = [prompt.inputs for prompt in prompts if prompt.inputs is not None]
     if not inputs:
-        return Prompt(prefix, None, shift_positions, infix)
+        return Prompt(prefix, None, shift_positions, infix, modulations)
     vectors = join("the vectors", [one.vectors for one in inputs], 0)
     layers = sorted({layer for one in inputs for layer in one.deltas})
     deltas = {layer: join(f"the changes at layer {layer}", _deltas(inputs, layer), 0) for layer in layers}
-    return Prompt(prefix, InputPrompt(vectors, anchors, deltas), shift_positions, infix)
+    return Prompt(prefix, InputPrompt(vectors, anchors, deltas), shift_positions, infix, modulations)
+
+
+def _merged_modulations(prompts: Sequence[Prompt], join: _Join) -> dict[int, Modulation]:
+    found: dict[int, Modulation] = {}
+    for layer in sorted({layer for prompt in prompts for layer in prompt.modulations}):
+        pairs = [prompt.modulations[layer] for prompt in prompts if layer in prompt.modulations]
+        what = f"what layer {layer} is given"
+        found[layer] = Modulation(join(what, [p.scale for p in pairs], 0), join(what, [p.shift for p in pairs], 0))
+    return found
 
 
 def _agreed(prompts: Sequence[Prompt], flag: str) -> bool:
@@ -142,6 +166,13 @@ def _same_gate(what: str, gates: Sequence[Tensor], axis: int) -> Tensor:
     if any(gate is not gates[0] and not torch.equal(gate, gates[0]) for gate in gates):
         raise MethodError(f"prompts one behind the other have one gate, but {what} differ")
     return gates[0]
+
+
+def _one_alone(what: str, tensors: Sequence[Tensor], axis: int) -> Tensor:
+    del axis
+    if len(tensors) > 1:
+        raise MethodError(f"several of these prompts change {what}; only one can")
+    return tensors[0]
 
 
 def _deltas(inputs: Sequence[InputPrompt], layer: int) -> list[Tensor]:

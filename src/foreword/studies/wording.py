@@ -15,6 +15,7 @@ METHOD_NAMES = {
     "p-tuning": "P-tuning",
     "layer-deltas": "Layer deltas",
     "warp": "WARP",
+    "ssf": "Scale and shift",
     FULL: "Fine-tuning",
     "bitfit": "BitFit",
     "ln-tuning": "LN-tuning",

@@ -87,6 +87,7 @@ _SPACES: dict[str, Callable[[int], Space]] = {
     "layer-deltas": lambda _: VECTORS,
     "p-tuning": lambda _: (*AROUND_TEXT, Dimension("method.reparameterization", ("lstm", "mlp"))),
     "warp": lambda _: (*AROUND_TEXT, Dimension("method.template", ([5, "text", 5], [10, "text", 10]))),
+    "ssf": lambda _: _beside(1e-3, 3e-2),
     "fine-tuning": lambda _: _trained_weights(1e-5, 5e-4),
     "bitfit": lambda _: _trained_weights(1e-4, 1e-2),
     "ln-tuning": lambda _: _trained_weights(1e-4, 1e-2),
