@@ -1,4 +1,4 @@
-"""Scale and shift: what the plain model gives whose norms are changed, and in batches with every other kind of prompt."""
+"""Scale and shift: what the plain model gives whose norms are changed, and beside every other kind of prompt."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def bank_of(backbone):
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "gpt2"])
 @pytest.mark.parametrize("kinds", ["keys and values", "all"])
 def test_rows_beside_every_kind_of_prompt_equal_rows_alone(family, kinds):
-    """With vectors among the embeddings, and without them, where a CPU computes rows of unequal length without padding."""
+    """With vectors among the embeddings, and without, where a CPU computes rows of unequal length without padding."""
     backbone = tiny_backbone(family).eval()
     bank = bank_of(backbone)
     chosen = [number for number in (2, 0, 4, 1, 3, 5, 2, 1, 0, 3, 4) if kinds == "all" or number != 3]
