@@ -9,10 +9,10 @@ import tomllib
 import pytest
 
 from foreword.data.readers import read_records
-from foreword.methods import PTuningV2
+from foreword.methods import METHODS, SSF, PTuningV2
 from foreword.recipes import load_recipe
 from foreword.recipes.schema import DataTable
-from foreword.recipes.templates import ACTIVE, METHOD, SUFFIXES, WANTED, data_help, write_recipe
+from foreword.recipes.templates import ACTIVE, METHOD, OTHER_METHODS, SUFFIXES, WANTED, data_help, write_recipe
 from foreword.recipes.templates.settings import list_settings, toml_value
 from foreword.tasks import TASKS, Classification
 from foreword.training.settings import TrainingSettings
@@ -43,14 +43,17 @@ def test_every_setting_is_there_with_its_default(tmp_path, task):
     written = tomllib.loads(re.sub(r"^#([\w.]+) = <.*>$", r"\1 = 'unset'", full.read_text(), flags=re.MULTILINE))
     assert set(written["training"]) == set(TrainingSettings.model_fields)
     assert set(written["task"]) == {"type", *TASKS[task].model_fields}
-    assert set(written["method"]) == {"type", *PTuningV2.model_fields}
+    method = METHODS[OTHER_METHODS.get(task, METHOD)]
+    assert set(written["method"]) == {"type", *method.model_fields}
     assert set(written["data"]) == set(DataTable.model_fields)
     recipe = load_recipe(plain)
-    wanted = {"method": {}, "training": {"learning_rate": PTuningV2().default_learning_rate}}
+    wanted = {"method": {}, "training": {}}
+    if method is PTuningV2:
+        wanted["training"]["learning_rate"] = PTuningV2().default_learning_rate
     for path, value in WANTED.get(task, {}).items():
         section, _, name = path.partition(".")
         wanted[section][name] = value
-    assert recipe.method == PTuningV2(**wanted["method"])
+    assert recipe.method == method(**wanted["method"])
     assert recipe.training == TrainingSettings(**wanted["training"])
 
 
@@ -72,10 +75,12 @@ def test_what_is_active_exists():
         assert section == "backbone" or name in tables[section].model_fields
 
 
-def test_a_prompt_for_answers_begins_without_a_share_of_the_attention(tmp_path):
+def test_a_prompt_for_answers_begins_without_a_share_of_the_attention_beside_scale_and_shift(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe("qa", name="x"))
-    assert load_recipe(path).method == PTuningV2(init="vocabulary", gate=True)
+    prompt, modulation = load_recipe(path).method.parts
+    assert prompt == PTuningV2(init="vocabulary", gate=True)
+    assert modulation == SSF()
 
 
 def test_nothing_is_overwritten(place, tmp_path):

@@ -31,7 +31,7 @@ class SSF(Method):
     @property
     def default_learning_rate(self) -> float:
         """By measurement (docs/studies)."""
-        return 3e-3
+        return 1e-2
 
     def build(self, backbone: Host, labels: Sequence[str] = ()) -> ModulationEncoder:
         """Zeros, which change nothing, for every layer of the first stack."""

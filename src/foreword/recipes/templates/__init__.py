@@ -15,6 +15,8 @@ from foreword.tasks import TASKS, WritingTask
 from foreword.training.settings import TrainingSettings
 
 METHOD = "ptuning-v2"
+OTHER_METHODS: Mapping[str, str] = {"qa": "combined"}
+"""For tasks that are better off with another one."""
 ACTIVE = (
     "backbone.name",
     "task.columns.",
@@ -32,11 +34,19 @@ WORDS = {"training.learning_rate": 1e-1, "training.backbone_dropout": 0.1}
 WANTED: Mapping[str, Mapping[str, Any]] = {
     "ner": WORDS,
     "srl": WORDS,
-    "qa": {"method.init": "vocabulary", "method.gate": True, "training.head_learning_rate": 5e-3},
+    "qa": {
+        "method.parts": [
+            {"type": METHOD, "prompt_length": 20, "init": "vocabulary", "gate": True},
+            {"type": "ssf"},
+        ],
+        "method.learning_rates": [3e-2, 1e-2],
+        "training.head_learning_rate": 5e-3,
+    },
 }
 """What a task is better off with than with the defaults (docs/studies). Labels of words are learned faster, and with
 dropout, than texts are. Answers are found by a model that still reads its text as it did, so a prompt begins as real
-tokens and with no share of the attention."""
+tokens and with no share of the attention; and they want the words of the text to attend to one another anew, which a
+scale and shift can bring about and a prompt cannot."""
 SUFFIXES = {"ner": ".conll"}
 """Of the example data, per task; .jsonl where none is given."""
 
@@ -49,13 +59,14 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         name: what to call the run.
         train, dev: data files, relative to the recipe; made-up names if None.
     """
-    suffix = SUFFIXES.get(task, ".jsonl")
+    suffix, method = SUFFIXES.get(task, ".jsonl"), OTHER_METHODS.get(task, METHOD)
     values = {
         "data.train": toml_value(train or f"train{suffix}"),
         "data.dev": toml_value(dev or f"dev{suffix}"),
-        "training.learning_rate": toml_value(METHODS[METHOD]().default_learning_rate),
         **{path: toml_value(value) for path, value in WANTED.get(task, {}).items()},
     }
+    if method == METHOD:
+        values.setdefault("training.learning_rate", toml_value(METHODS[METHOD]().default_learning_rate))
     if TASKS[task]().needs_language_model:
         speaker = WRITER if issubclass(TASKS[task], WritingTask) else LANGUAGE_MODEL
         values |= {"backbone.name": toml_value(speaker), "backbone.language_model": toml_value(True)}
@@ -69,7 +80,7 @@ def write_recipe(task: str, *, name: str, train: str | None = None, dev: str | N
         "",
         *(f"# {line}".rstrip() for line in data_help(task)),
         *_section("data", DataTable, values, _is_active),
-        *_section("method", METHODS[METHOD], values, _is_active, kind=METHOD),
+        *_section("method", METHODS[method], values, _is_active, kind=method),
         *_section("training", TrainingSettings, values, _is_active),
     ]
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: ""}
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -56,8 +58,12 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{toml_value(str(key))} = {toml_value(inner)}' for key, inner in value.items())} }}"
+        return f"{{ {', '.join(f'{_key(str(key))} = {toml_value(inner)}' for key, inner in value.items())} }}"
     return tomli_w.dumps({"value": value}).removeprefix("value = ").strip()
+
+
+def _key(text: str) -> str:
+    return text if _BARE.fullmatch(text) else toml_value(text)
 
 
 def _field_type(field: FieldInfo) -> str:
