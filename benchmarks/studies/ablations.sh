@@ -12,9 +12,7 @@ vary() { # RECIPE EXAMPLES EPOCHS FOLDER, and what to vary
 }
 jobs=${1:-2}
 
-words="--set task.layers=all --set training.learning_rate=1e-1 --set method.init_scale=1.0 --set method.dropout=0.0"
-texts="--set method.init_scale=1.0 --set method.dropout=0.0"
-vary conll04-ptuning-v2 450 8 conll04 $words --vary prompt-length --values 2,8,20,64
-vary conll04-ptuning-v2 450 8 conll04 $words --vary depth --vary reparameterization
-vary sst2-ptuning-v2 1200 4 sst2 $texts --vary prompt-length --values 2,8,20,64
-vary sst2-ptuning-v2 1200 4 sst2 $texts --vary depth --vary reparameterization
+vary conll04-ptuning-v2 450 8 conll04 --set task.layers=all --set task.decoding=greedy --vary prompt-length --values 2,8,20,64
+vary conll04-ptuning-v2 450 8 conll04 --set task.layers=all --set task.decoding=greedy --vary depth --vary reparameterization
+vary sst2-ptuning-v2 1200 4 sst2 --vary prompt-length --values 2,8,20,64
+vary sst2-ptuning-v2 1200 4 sst2 --vary depth --vary reparameterization
