@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foreword.errors import RecipeError
-from foreword.methods import METHODS, Combined, HeadOnly, LoRA, MixtureOfPrompts, PromptTuning, PTuningV2
+from foreword.methods import METHODS, SSF, Combined, HeadOnly, LoRA, MixtureOfPrompts, PromptTuning, PTuningV2
 from foreword.recipes import load_recipe
 from foreword.recipes.run import check_method
 from foreword.recipes.schema import parse_recipe
@@ -173,3 +173,13 @@ def test_tables_inside_settings_are_written_out_too(recipe):
         own = replace(recipe, task=task, backbone=lm, method=method)
         read = parse_recipe(tomllib.loads(write_out(own)), name="x")
         assert (read.task, read.method) == (own.task, own.method)
+
+
+def test_of_a_combination_with_rates_of_its_own_those_are_searched():
+    parts = (PTuningV2(), SSF())
+    rates = {one.path: one.values for one in default_space(Combined(parts=parts, learning_rates=(3e-2, 1e-2)), 12)}
+    assert "training.learning_rate" not in rates
+    assert len(rates["method.learning_rates"]) == 9
+    assert rates["method.learning_rates"][0] == [0.01, 0.00333]
+    assert [0.03, 0.01] in rates["method.learning_rates"]
+    assert "training.learning_rate" in {one.path for one in default_space(Combined(parts=parts), 12)}

@@ -7,10 +7,11 @@ Sources: Liu et al. 2022, section 3.3 and appendix B (lengths, reparameterizatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any
 
-from foreword.methods import Method
+from foreword.methods import Combined, Method
 from foreword.recipes.search import Range
 from foreword.studies.tuning.space import Dimension, Space
 
@@ -38,8 +39,15 @@ def default_space(method: Method, depth: int) -> Space:
     """
     if method.name in _SPACES:
         return _SPACES[method.name](depth)
+    if isinstance(method, Combined) and method.learning_rates is not None:
+        return (Dimension("method.learning_rates", _around(method.learning_rates)), HEAD, BACKBONE_DROPOUT)
     usual = method.default_learning_rate
     return (Dimension(RATE, Range(low=usual / 10, high=usual * 10, log=True)), HEAD)
+
+
+def _around(rates: Sequence[float]) -> tuple[list[float], ...]:
+    """Each rate as it is, a third and three times of it, in all combinations."""
+    return tuple([float(f"{rate:.3g}") for rate in each] for each in product(*((r / 3, r, 3 * r) for r in rates)))
 
 
 def _deep(lengths: Iterable[int], scales: Range) -> Space:
