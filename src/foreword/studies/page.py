@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from foreword.artifacts.folders import write_whole
 from foreword.studies.wording import duration, method_name, metric_name, percent, share, size
 
-TONES = 6
+TONES = 8
 """How many colours, with a dash and a marker each, the pages have."""
 
 
