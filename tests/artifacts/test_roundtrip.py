@@ -165,12 +165,13 @@ def test_what_was_loaded_can_be_saved_again(tmp_path):
     assert answers_of(fw.load(tmp_path / "again")) == answers_of(first)
 
 
-def test_an_artifact_from_before_a_setting_is_as_it_was_then(tmp_path):
+@pytest.mark.parametrize("task", [fw.SRL(head_width=8, between=False), fw.SRL(mark="appended")], ids=lambda t: t.mark)
+def test_an_artifact_from_before_a_setting_is_as_it_was_then(tmp_path, task):
     made = {"train": records("srl"), "dev": records("srl"), "epochs": 1, "learning_rate": 1e-2, "progress": False}
-    run = fw.train(tiny_backbone(), METHODS["ptuning-v2"], fw.SRL(head_width=8, between=False), **made)
+    run = fw.train(tiny_backbone(), METHODS["ptuning-v2"], task, **made)
     run.save(tmp_path / "a")
     change_manifest(tmp_path / "a", lambda raw: raw["task"]["settings"].pop("between"))
-    assert fw.load(tmp_path / "a").task == run.outcome.task
+    assert fw.load(tmp_path / "a").task == run.outcome.task.model_copy(update={"between": False})
     assert answers_of(fw.load(tmp_path / "a")) == logits_of(run)
 
 

@@ -301,8 +301,9 @@ def _component(table: Mapping[str, type[Any]], part: str, manifest: Manifest, wh
     if entry.type not in table:
         raise ArtifactError(f"{where}: {part}.type '{entry.type}' is not one of {', '.join(table)}")
     kind = table[entry.type]
+    before = {name: value for name, value in kind.first_defaults.items() if name not in entry.settings}
     try:
-        return kind.model_validate({**kind.first_defaults, **entry.settings})  # it may be older than a setting
+        return kind.model_validate(entry.settings).model_copy(update=before)  # it may be older than a setting
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
