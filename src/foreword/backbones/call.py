@@ -94,6 +94,7 @@ class PrefixCall:
         self.entry, self.until, self.packing = entry, until, packing
         self.sites = sites
         self.injection = injection
+        self._modulates = injection is not None and injection.modulates
         self.dropout = dropout
         self.slots, self.sources, self.past, self.recompute = slots, sources, past, recompute
         self.branching, self._all, self._level = branching, (injection, slots, sources), -1
@@ -105,7 +106,7 @@ class PrefixCall:
     def watches(self) -> bool:
         """Whether it is to be told what layers are given."""
         told = (self.slots, self.kept, self.branching, self.until)
-        return any(one is not None for one in told) or (self.injection is not None and self.injection.modulates)
+        return self._modulates or any(one is not None for one in told)
 
     def prefix_at(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> SitePrefix | None:
         """What the attention ``module`` reads before its keys, in the turn it is having.
@@ -166,7 +167,7 @@ class PrefixCall:
 
     def _modulated(self, hidden: Tensor, layer: int) -> Tensor:
         """Hidden states ``(B, S, D)``, or of a packed batch ``(1, N, D)``, as the prompt of each row changes them."""
-        found = None if self.injection is None else self.injection.modulation(layer)
+        found = self.injection.modulation(layer) if self._modulates and self.injection is not None else None
         if found is None:
             return hidden
         scale, shift = (part.to(hidden.dtype) for part in found)

@@ -46,7 +46,8 @@ def average(prompts: Sequence[Prompt], weights: Sequence[float] | None = None) -
     places = [prompt.inputs.anchors for prompt in prompts if prompt.inputs is not None]
     if len(set(places)) > 1:
         raise MethodError("these prompts have no mean: their vectors are not as many, or stand in different places")
-    return _merged(prompts, mean, (mean, mean), places[0] if places else ())
+    merged = _merged(prompts, mean, mean, places[0] if places else ())
+    return replace(merged, modulations=_modulations(prompts, mean))
 
 
 def stack(prompts: Sequence[Prompt]) -> Prompt:
@@ -61,7 +62,8 @@ def stack(prompts: Sequence[Prompt]) -> Prompt:
     """
     prompts = [single(prompt) for prompt in prompts]
     places = [prompt.inputs.anchors for prompt in prompts if prompt.inputs is not None]
-    return _merged(prompts, _joined, (_same_gate, _one_alone), tuple(anchor for one in places for anchor in one))
+    merged = _merged(prompts, _joined, _same_gate, tuple(anchor for anchors in places for anchor in anchors))
+    return replace(merged, modulations=_modulations(prompts, _one_alone))
 
 
 def unstack(prompt: Prompt, parts: Sequence[Prompt]) -> list[Prompt]:
@@ -89,18 +91,8 @@ def unstack(prompt: Prompt, parts: Sequence[Prompt]) -> list[Prompt]:
     return pieces
 
 
-def _merged(
-    prompts: Sequence[Prompt], join: _Join, without: tuple[_Join, _Join], anchors: tuple[Anchor, ...]
-) -> Prompt:
-    """All tensors of several prompts joined, each with its like; those without positions in ways of their own.
-
-    Args:
-        prompts: to be joined.
-        join: what has prompt positions.
-        without: joins gates, and modulations.
-        anchors: of the whole.
-    """
-    join_gates, join_modulations = without
+def _merged(prompts: Sequence[Prompt], join: _Join, join_gates: _Join, anchors: tuple[Anchor, ...]) -> Prompt:
+    """All that several prompts have before the text joined, each tensor with its like."""
     if not prompts:
         raise MethodError("there are no prompts to put together")
     prefixed = [prompt for prompt in prompts if prompt.prefix]
@@ -117,17 +109,17 @@ def _merged(
             join(f"the values at {site}", [pair.value for pair in pairs], 1),
             join_gates(f"the gates at {site}", gates, 0) if gates else None,
         )
-    modulations = _merged_modulations(prompts, join_modulations)
     inputs = [prompt.inputs for prompt in prompts if prompt.inputs is not None]
     if not inputs:
-        return Prompt(prefix, None, shift_positions, infix, modulations)
+        return Prompt(prefix, None, shift_positions, infix)
     vectors = join("the vectors", [one.vectors for one in inputs], 0)
     layers = sorted({layer for one in inputs for layer in one.deltas})
     deltas = {layer: join(f"the changes at layer {layer}", _deltas(inputs, layer), 0) for layer in layers}
-    return Prompt(prefix, InputPrompt(vectors, anchors, deltas), shift_positions, infix, modulations)
+    return Prompt(prefix, InputPrompt(vectors, anchors, deltas), shift_positions, infix)
 
 
-def _merged_modulations(prompts: Sequence[Prompt], join: _Join) -> dict[int, Modulation]:
+def _modulations(prompts: Sequence[Prompt], join: _Join) -> dict[int, Modulation]:
+    """What several prompts make of hidden states, joined layer by layer."""
     found: dict[int, Modulation] = {}
     for layer in sorted({layer for prompt in prompts for layer in prompt.modulations}):
         pairs = [prompt.modulations[layer] for prompt in prompts if layer in prompt.modulations]

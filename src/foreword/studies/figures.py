@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 ACCENT, GREY = "#b3401f", "#8a8f98"
 TONES = ("#b3401f", "#2b5f8a", "#3f7d4e", "#8a5fa3", "#b8860b", "#5c6470")
 """Of lines beside one another; told apart by their markers too."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">")
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,

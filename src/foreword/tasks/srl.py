@@ -24,8 +24,6 @@ from foreword.tasks.making.windows import Window, window
 
 _PROPBANK = re.compile(r"A(RG)?([0-5A](-[A-Z]+)?|M-[A-Z]+)")
 """Roles of PropBank, in the letters of CoNLL-2005 or of OntoNotes: numbered ones and modifiers."""
-
-
 _RANK = 32
 """Of what the head reads of the states between a word and the predicate."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -13,7 +12,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: ""}
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -63,7 +61,7 @@ def toml_value(value: Any) -> str:
 
 
 def _key(text: str) -> str:
-    return text if _BARE.fullmatch(text) else toml_value(text)
+    return tomli_w.dumps({text: 0}).removesuffix(" = 0\n")
 
 
 def _field_type(field: FieldInfo) -> str:

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from foreword.artifacts.folders import write_whole
 from foreword.studies.comparison.comparison import Comparison
 from foreword.studies.comparison.page import column_tones
+from foreword.studies.figures import MARKERS
 
 INK, SOFT, RULE, STRIPE = "#1d2126", "#5a626c", "#e3e1db", "#f7f6f3"
 COLOURS = ("#0b5cad", "#b4470b", "#00704f", "#86439f", "#7a5c00", "#545c66", "#a3195b", "#2f7f8f")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">")
 
 
 def write_figure(path: Path, comparison: Comparison) -> None:
